@@ -1,0 +1,1 @@
+//! Text rules shared by names, ids and templates.
