@@ -122,7 +122,8 @@ impl<'a> Conditions<'a> {
     fn and<S, V>(mut self, condition: &str, value: Option<V>) -> Conditions<'a>
     where
         Pg: diesel::sql_types::HasSqlType<S>,
-        V: diesel::serialize::ToSql<S, Pg> + 'a,
+        S: Send + 'a,
+        V: diesel::serialize::ToSql<S, Pg> + Send + 'a,
     {
         let Some(value) = value else { return self };
         self.binds += 1;

@@ -1,7 +1,6 @@
 //! The body of a request: exactly the bytes that are signed and sent.
 
 use sha2::{Digest, Sha256};
-use uuid::Uuid;
 
 use crate::ids::{EnvId, EventId, Id, RequestId, WebhookId};
 
@@ -63,8 +62,8 @@ pub fn request_id(webhook: WebhookId, events: &[EventId]) -> RequestId {
 }
 
 /// The `webhook-id` of a request: the event's id, or that of the request when it carries a batch.
-pub fn message_id(request: RequestId, event: Option<Uuid>) -> String {
-    event.map_or_else(|| request.to_string(), |event| EventId::from_uuid(event).to_string())
+pub fn message_id(request: RequestId, event: Option<EventId>) -> String {
+    event.map_or_else(|| request.to_string(), |event| event.to_string())
 }
 
 #[cfg(test)]
@@ -113,7 +112,7 @@ mod tests {
     #[test]
     fn message_ids() {
         let event: EventId = id(5);
-        assert_eq!(message_id(id(1), Some(event.uuid())), event.to_string());
+        assert_eq!(message_id(id(1), Some(event)), event.to_string());
         assert_eq!(message_id(id(1), None), id::<RequestId>(1).to_string());
     }
 }
