@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::clock::Time;
-use crate::db::Tx;
+use crate::db::{Prepared, Tx};
 use crate::error::{Error, Result};
 use crate::ids::{EnvId, EventId, FlowId, TemplateId};
 
@@ -73,7 +73,7 @@ impl Fact {
 pub async fn take(app: &App, name: &'static str, holder: &str) -> Result<Option<(Lease, Position)>> {
     let fence = Uuid::from_bytes(app.ids().bytes());
     let now = app.clock().now();
-    let position: Option<Position> = sql_query(
+    let position: Option<Position> = Prepared(sql_query(
         "INSERT INTO consumers (name, lease, holder, leased_until) VALUES ($1, $2, $3, $5)
          ON CONFLICT (name, shard) DO UPDATE SET lease = $2, holder = $3, leased_until = $5
          WHERE consumers.lease IS NULL OR consumers.holder = $3 OR consumers.leased_until <= $4
@@ -83,7 +83,7 @@ pub async fn take(app: &App, name: &'static str, holder: &str) -> Result<Option<
     .bind::<SqlUuid, _>(fence)
     .bind::<Text, _>(holder)
     .bind::<Timestamptz, _>(now)
-    .bind::<Timestamptz, _>(now.plus(TERM))
+    .bind::<Timestamptz, _>(now.plus(TERM)))
     .get_result(&mut &*app.read().await?)
     .await
     .optional()?;
@@ -92,14 +92,14 @@ pub async fn take(app: &App, name: &'static str, holder: &str) -> Result<Option<
 
 /// Moves the place, with the effects of the same transaction. A conflict when the lease was lost meanwhile.
 pub(crate) async fn advance_in(tx: &mut Tx, lease: Lease, to: Position) -> Result<()> {
-    let moved = sql_query(
+    let moved = Prepared(sql_query(
         "UPDATE consumers SET xid = $3, event_id = $4, leased_until = $5 WHERE name = $1 AND shard = 0 AND lease = $2",
     )
     .bind::<Text, _>(lease.name)
     .bind::<SqlUuid, _>(lease.fence)
     .bind::<BigInt, _>(to.xid)
     .bind::<SqlUuid, _>(to.event_id)
-    .bind::<Timestamptz, _>(tx.now().plus(TERM))
+    .bind::<Timestamptz, _>(tx.now().plus(TERM)))
     .execute(&mut tx.conn())
     .await?;
     if moved == 0 {
@@ -110,14 +110,14 @@ pub(crate) async fn advance_in(tx: &mut Tx, lease: Lease, to: Position) -> Resul
 
 /// The next events after a place that are safe to pass, in order.
 pub async fn read(conn: &AsyncPgConnection, after: Position, limit: i64) -> Result<Vec<Fact>> {
-    Ok(sql_query(
+    Ok(Prepared(sql_query(
         "SELECT environment_id, id, name, custom, xid, received_at, is_test, template_id, flow_id FROM events
          WHERE (xid, id) > ($1, $2) AND xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint
          ORDER BY xid, id LIMIT $3",
     )
     .bind::<BigInt, _>(after.xid)
     .bind::<SqlUuid, _>(after.event_id)
-    .bind::<BigInt, _>(limit)
+    .bind::<BigInt, _>(limit))
     .load(&mut &*conn)
     .await?)
 }
@@ -130,9 +130,9 @@ struct Answer {
 
 /// Tells whether events are committed beyond a place, safe to pass or not: then a look a moment later finds more.
 pub async fn waiting(conn: &AsyncPgConnection, after: Position) -> Result<bool> {
-    let answer: Answer = sql_query("SELECT EXISTS (SELECT FROM events WHERE (xid, id) > ($1, $2)) AS yes")
+    let answer: Answer = Prepared(sql_query("SELECT EXISTS (SELECT FROM events WHERE (xid, id) > ($1, $2)) AS yes")
         .bind::<BigInt, _>(after.xid)
-        .bind::<SqlUuid, _>(after.event_id)
+        .bind::<SqlUuid, _>(after.event_id))
         .get_result(&mut &*conn)
         .await?;
     Ok(answer.yes)

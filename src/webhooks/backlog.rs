@@ -7,7 +7,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::stream;
 use crate::clock::Time;
-use crate::db::Tx;
+use crate::db::{Prepared, Tx};
 use crate::error::Result;
 use crate::ids::{EnvId, EventId, WebhookId};
 
@@ -39,7 +39,7 @@ pub struct Wanted {
 /// The next deliveries of several streams, in order.
 pub async fn beyond(conn: &AsyncPgConnection, wanted: &[Wanted]) -> Result<Vec<Waiting>> {
     // The event is looked up row by row: its key names one partition, which a join would not know.
-    Ok(sql_query(
+    Ok(Prepared(sql_query(
         "SELECT wanted.webhook_id, log.seq, log.event_id, log.received_at, event.payload
          FROM UNNEST($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[])
               AS wanted (environment_id, webhook_id, after, most)
@@ -56,7 +56,7 @@ pub async fn beyond(conn: &AsyncPgConnection, wanted: &[Wanted]) -> Result<Vec<W
     .bind::<Array<SqlUuid>, _>(wanted.iter().map(|wanted| wanted.env).collect::<Vec<_>>())
     .bind::<Array<SqlUuid>, _>(wanted.iter().map(|wanted| wanted.webhook).collect::<Vec<_>>())
     .bind::<Array<BigInt>, _>(wanted.iter().map(|wanted| wanted.after).collect::<Vec<_>>())
-    .bind::<Array<BigInt>, _>(wanted.iter().map(|wanted| wanted.most).collect::<Vec<_>>())
+    .bind::<Array<BigInt>, _>(wanted.iter().map(|wanted| wanted.most).collect::<Vec<_>>()))
     .load(&mut &*conn)
     .await?)
 }
@@ -71,7 +71,7 @@ pub struct Numbered {
 
 /// Particular deliveries, in order.
 pub async fn numbered(conn: &AsyncPgConnection, wanted: &[Numbered]) -> Result<Vec<Waiting>> {
-    Ok(sql_query(
+    Ok(Prepared(sql_query(
         "SELECT wanted.webhook_id, log.seq, log.event_id, log.received_at, event.payload
          FROM UNNEST($1::uuid[], $2::uuid[], $3::bigint[]) AS wanted (environment_id, webhook_id, seq)
          CROSS JOIN LATERAL (
@@ -86,7 +86,7 @@ pub async fn numbered(conn: &AsyncPgConnection, wanted: &[Numbered]) -> Result<V
     )
     .bind::<Array<SqlUuid>, _>(wanted.iter().map(|wanted| wanted.env).collect::<Vec<_>>())
     .bind::<Array<SqlUuid>, _>(wanted.iter().map(|wanted| wanted.webhook).collect::<Vec<_>>())
-    .bind::<Array<BigInt>, _>(wanted.iter().map(|wanted| wanted.seq).collect::<Vec<_>>())
+    .bind::<Array<BigInt>, _>(wanted.iter().map(|wanted| wanted.seq).collect::<Vec<_>>()))
     .load(&mut &*conn)
     .await?)
 }
@@ -112,7 +112,7 @@ pub struct Retry {
 
 /// The retries of several streams that are due, those due longest first. `after` is not used.
 pub async fn due_retries(conn: &AsyncPgConnection, wanted: &[Wanted], now: Time) -> Result<Vec<Retry>> {
-    Ok(sql_query(
+    Ok(Prepared(sql_query(
         "SELECT retry.* FROM UNNEST($1::uuid[], $2::uuid[], $3::bigint[]) AS wanted (environment_id, webhook_id, most)
          CROSS JOIN LATERAL (
              SELECT * FROM webhook_retries r
@@ -123,7 +123,7 @@ pub async fn due_retries(conn: &AsyncPgConnection, wanted: &[Wanted], now: Time)
     .bind::<Array<SqlUuid>, _>(wanted.iter().map(|wanted| wanted.env).collect::<Vec<_>>())
     .bind::<Array<SqlUuid>, _>(wanted.iter().map(|wanted| wanted.webhook).collect::<Vec<_>>())
     .bind::<Array<BigInt>, _>(wanted.iter().map(|wanted| wanted.most).collect::<Vec<_>>())
-    .bind::<Timestamptz, _>(now)
+    .bind::<Timestamptz, _>(now))
     .load(&mut &*conn)
     .await?)
 }
@@ -133,7 +133,7 @@ pub(super) async fn postpone_in(tx: &mut Tx, retries: &[&Retry]) -> Result<()> {
     if retries.is_empty() {
         return Ok(());
     }
-    sql_query(
+    Prepared(sql_query(
         "INSERT INTO webhook_retries (environment_id, webhook_id, seq, seqs, attempts, due_at)
          SELECT environment_id, webhook_id, seq, seqs::bigint[], attempts, due_at
          FROM UNNEST($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::integer[], $6::timestamptz[])
@@ -146,7 +146,7 @@ pub(super) async fn postpone_in(tx: &mut Tx, retries: &[&Retry]) -> Result<()> {
     .bind::<Array<BigInt>, _>(retries.iter().map(|retry| retry.seq).collect::<Vec<_>>())
     .bind::<Array<Text>, _>(retries.iter().map(|retry| stream::array(&retry.seqs)).collect::<Vec<_>>())
     .bind::<Array<Integer>, _>(retries.iter().map(|retry| retry.attempts).collect::<Vec<_>>())
-    .bind::<Array<Timestamptz>, _>(retries.iter().map(|retry| retry.due_at).collect::<Vec<_>>())
+    .bind::<Array<Timestamptz>, _>(retries.iter().map(|retry| retry.due_at).collect::<Vec<_>>()))
     .execute(&mut tx.conn())
     .await?;
     Ok(())
@@ -157,14 +157,14 @@ pub(super) async fn finish_in(tx: &mut Tx, finished: &[Numbered]) -> Result<()> 
     if finished.is_empty() {
         return Ok(());
     }
-    sql_query(
+    Prepared(sql_query(
         "DELETE FROM webhook_retries r
          USING UNNEST($1::uuid[], $2::uuid[], $3::bigint[]) AS done (environment_id, webhook_id, seq)
          WHERE r.environment_id = done.environment_id AND r.webhook_id = done.webhook_id AND r.seq = done.seq",
     )
     .bind::<Array<SqlUuid>, _>(finished.iter().map(|done| done.env).collect::<Vec<_>>())
     .bind::<Array<SqlUuid>, _>(finished.iter().map(|done| done.webhook).collect::<Vec<_>>())
-    .bind::<Array<BigInt>, _>(finished.iter().map(|done| done.seq).collect::<Vec<_>>())
+    .bind::<Array<BigInt>, _>(finished.iter().map(|done| done.seq).collect::<Vec<_>>()))
     .execute(&mut tx.conn())
     .await?;
     Ok(())

@@ -32,7 +32,7 @@ pub struct Draft {
     pub batched: Option<bool>,
     pub max_retries: Option<i32>,
     pub disable_after_failures: Option<bool>,
-    /// A scope that an update repeats: it must be the one there is.
+    /// Fixed at creation: in an update it must be the one there is.
     pub scope: Scope,
     pub expected_revision: Option<i32>,
 }

@@ -102,10 +102,6 @@ impl Lane {
         self.claimed.lease
     }
 
-    pub fn in_flight(&self) -> usize {
-        self.in_flight
-    }
-
     /// Takes up what a predecessor left without an outcome. Rows that are gone have nothing left to send.
     pub fn recover(&mut self, rows: Vec<Waiting>) {
         let found: HashSet<i64> = rows.iter().map(|row| row.seq).collect();

@@ -15,7 +15,7 @@ use super::subscription;
 use crate::access::{Access, Level, Resource};
 use crate::app::App;
 use crate::clock::Time;
-use crate::db::Tx;
+use crate::db::{Prepared, Tx};
 use crate::db::page::Page;
 use crate::error::{Error, Result};
 use crate::ids::{EnvId, EventId, Id, RequestId, WebhookId};
@@ -149,7 +149,7 @@ pub(super) async fn write_in(tx: &mut Tx, entries: &[Entry]) -> Result<()> {
     fn column<'a, T>(entries: &'a [Entry], of: impl Fn(&'a Entry) -> T) -> Vec<T> {
         entries.iter().map(of).collect()
     }
-    sql_query(
+    Prepared(sql_query(
         "INSERT INTO webhook_requests (environment_id, webhook_id, id, at, request_id, event_id, events, attempt,
              duration_ms, url, method, status, error, is_test, request_headers, request_bytes, request_body,
              response_headers, response_bytes, response_body)
@@ -177,7 +177,7 @@ pub(super) async fn write_in(tx: &mut Tx, entries: &[Entry]) -> Result<()> {
     .bind::<Array<Nullable<Text>>, _>(column(entries, |entry| entry.request_body.as_deref()))
     .bind::<Array<Jsonb>, _>(column(entries, |entry| &entry.response_headers))
     .bind::<Array<Integer>, _>(column(entries, |entry| entry.response_bytes))
-    .bind::<Array<Nullable<Text>>, _>(column(entries, |entry| entry.response_body.as_deref()))
+    .bind::<Array<Nullable<Text>>, _>(column(entries, |entry| entry.response_body.as_deref())))
     .execute(&mut tx.conn())
     .await?;
     Ok(())

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::payload;
 use crate::clock::Time;
-use crate::db::Tx;
+use crate::db::{Prepared, Tx};
 use crate::error::{Error, Result};
 use crate::ids::{EnvId, Id, WebhookId};
 
@@ -34,9 +34,9 @@ pub struct Head {
 }
 
 pub(super) async fn create_in(tx: &mut Tx, env: EnvId, webhook: WebhookId) -> Result<()> {
-    sql_query("INSERT INTO webhook_streams (environment_id, webhook_id) VALUES ($1, $2)")
+    Prepared(sql_query("INSERT INTO webhook_streams (environment_id, webhook_id) VALUES ($1, $2)")
         .bind::<SqlUuid, _>(env)
-        .bind::<SqlUuid, _>(webhook)
+        .bind::<SqlUuid, _>(webhook))
         .execute(&mut tx.conn())
         .await?;
     Ok(())
@@ -54,20 +54,20 @@ pub(super) async fn lock_heads_in(
     streams: impl IntoIterator<Item = (EnvId, WebhookId)>,
 ) -> Result<Vec<Head>> {
     let (envs, webhooks): (Vec<_>, Vec<_>) = streams.into_iter().unzip();
-    Ok(sql_query(
+    Ok(Prepared(sql_query(
         "SELECT s.environment_id, s.webhook_id, s.head FROM webhook_streams s
          JOIN UNNEST($1::uuid[], $2::uuid[]) AS wanted (environment_id, webhook_id) USING (environment_id, webhook_id)
          ORDER BY s.environment_id, s.webhook_id FOR UPDATE OF s",
     )
     .bind::<Array<SqlUuid>, _>(envs)
-    .bind::<Array<SqlUuid>, _>(webhooks)
+    .bind::<Array<SqlUuid>, _>(webhooks))
     .load(&mut tx.conn())
     .await?)
 }
 
 /// Raises the heads of locked streams and says when what was added may be sent: at once, or as a batch.
 pub(super) async fn grow_in(tx: &mut Tx, heads: &[Head]) -> Result<()> {
-    sql_query(
+    Prepared(sql_query(
         "UPDATE webhook_streams s
          SET head = grown.head,
              ready_at = CASE WHEN w.batched AND grown.head - s.cursor < $4 THEN coalesce(s.ready_at, $6)
@@ -81,7 +81,7 @@ pub(super) async fn grow_in(tx: &mut Tx, heads: &[Head]) -> Result<()> {
     .bind::<Array<BigInt>, _>(heads.iter().map(|head| head.head).collect::<Vec<_>>())
     .bind::<BigInt, _>(i64::try_from(payload::BATCH).map_err(Error::internal)?)
     .bind::<Timestamptz, _>(tx.now())
-    .bind::<Timestamptz, _>(tx.now().plus(BATCH_WAIT))
+    .bind::<Timestamptz, _>(tx.now().plus(BATCH_WAIT)))
     .execute(&mut tx.conn())
     .await?;
     Ok(())
@@ -89,11 +89,11 @@ pub(super) async fn grow_in(tx: &mut Tx, heads: &[Head]) -> Result<()> {
 
 /// Tells whoever delivers that the subscription reads differently now.
 pub(super) async fn revise_in(tx: &mut Tx, env: EnvId, webhook: WebhookId) -> Result<()> {
-    sql_query(
+    Prepared(sql_query(
         "UPDATE webhook_streams SET revision = revision + 1 WHERE environment_id = $1 AND webhook_id = $2",
     )
     .bind::<SqlUuid, _>(env)
-    .bind::<SqlUuid, _>(webhook)
+    .bind::<SqlUuid, _>(webhook))
     .execute(&mut tx.conn())
     .await?;
     Ok(())
@@ -148,7 +148,7 @@ pub struct Claim<'a> {
 ///
 /// Streams that the holder leases but does not have in hand were left by a predecessor in the same process.
 pub async fn claim(conn: &AsyncPgConnection, claim: Claim<'_>) -> Result<Vec<Claimed>> {
-    Ok(sql_query(
+    Ok(Prepared(sql_query(
         "WITH due AS (
              SELECT s.environment_id, s.webhook_id FROM webhook_streams s
              JOIN webhook_subscriptions w
@@ -168,7 +168,7 @@ pub async fn claim(conn: &AsyncPgConnection, claim: Claim<'_>) -> Result<Vec<Cla
     .bind::<Array<SqlUuid>, _>(claim.held)
     .bind::<Timestamptz, _>(claim.now)
     .bind::<Timestamptz, _>(claim.now.plus(TERM))
-    .bind::<BigInt, _>(claim.limit)
+    .bind::<BigInt, _>(claim.limit))
     .load(&mut &*conn)
     .await?)
 }
@@ -181,7 +181,7 @@ struct Due {
 
 /// When something of an active subscription may be sent next.
 pub async fn next_due(conn: &AsyncPgConnection, holder: &str, now: Time) -> Result<Option<Time>> {
-    let due: Due = sql_query(
+    let due: Due = Prepared(sql_query(
         "SELECT min(greatest(
              CASE WHEN s.open <> '{}' THEN $2 ELSE least(s.ready_at, s.retry_at) END,
              s.paused_until,
@@ -192,7 +192,7 @@ pub async fn next_due(conn: &AsyncPgConnection, holder: &str, now: Time) -> Resu
          WHERE s.open <> '{}' OR s.ready_at IS NOT NULL OR s.retry_at IS NOT NULL",
     )
     .bind::<Text, _>(holder)
-    .bind::<Timestamptz, _>(now)
+    .bind::<Timestamptz, _>(now))
     .get_result(&mut &*conn)
     .await?;
     Ok(due.at)
@@ -233,7 +233,7 @@ struct Held {
 
 /// Locks those of the streams that are still ours.
 pub(super) async fn lock_held_in(tx: &mut Tx, advances: &[Advance]) -> Result<Vec<WebhookId>> {
-    let held: Vec<Held> = sql_query(
+    let held: Vec<Held> = Prepared(sql_query(
         "SELECT s.webhook_id FROM webhook_streams s
          JOIN UNNEST($1::uuid[], $2::uuid[], $3::uuid[]) AS ours (environment_id, webhook_id, lease)
               USING (environment_id, webhook_id, lease)
@@ -241,7 +241,7 @@ pub(super) async fn lock_held_in(tx: &mut Tx, advances: &[Advance]) -> Result<Ve
     )
     .bind::<Array<SqlUuid>, _>(advances.iter().map(|advance| advance.environment_id).collect::<Vec<_>>())
     .bind::<Array<SqlUuid>, _>(advances.iter().map(|advance| advance.webhook_id).collect::<Vec<_>>())
-    .bind::<Array<SqlUuid>, _>(advances.iter().map(|advance| advance.lease).collect::<Vec<_>>())
+    .bind::<Array<SqlUuid>, _>(advances.iter().map(|advance| advance.lease).collect::<Vec<_>>()))
     .load(&mut tx.conn())
     .await?;
     Ok(held.into_iter().map(|held| held.webhook_id).collect())
@@ -252,7 +252,7 @@ pub(super) async fn advance_in(tx: &mut Tx, advances: &[Advance]) -> Result<Vec<
     fn column<T>(advances: &[Advance], of: impl Fn(&Advance) -> T) -> Vec<T> {
         advances.iter().map(of).collect()
     }
-    Ok(sql_query(
+    Ok(Prepared(sql_query(
         "UPDATE webhook_streams s
          SET cursor = new.cursor, open = new.open::bigint[], failures = new.failures, paused_until = new.paused_until,
              ready_at = CASE WHEN s.head > new.cursor THEN coalesce(new.ready_at, s.ready_at) END,
@@ -276,7 +276,7 @@ pub(super) async fn advance_in(tx: &mut Tx, advances: &[Advance]) -> Result<Vec<
     .bind::<Array<Nullable<Timestamptz>>, _>(column(advances, |advance| advance.paused_until))
     .bind::<Array<Nullable<Timestamptz>>, _>(column(advances, |advance| advance.ready_at))
     .bind::<Array<Bool>, _>(column(advances, |advance| advance.release))
-    .bind::<Timestamptz, _>(tx.now().plus(TERM))
+    .bind::<Timestamptz, _>(tx.now().plus(TERM)))
     .load(&mut tx.conn())
     .await?)
 }

@@ -207,15 +207,15 @@ pub async fn page(
 }
 
 /// Creates a subscription. It gets events recorded from now on.
-pub async fn create(app: &App, access: &Access, draft: Draft, scope: Scope) -> Result<Subscription> {
+pub async fn create(app: &App, access: &Access, draft: Draft) -> Result<Subscription> {
     access.require(Resource::WebhookSubscription, Level::Admin)?;
     app.transact(async |tx| {
         let env = access.env();
         let convention = convention(tx.conn(), env).await?;
         let draft = draft.check_new(app.outbound().rules(), &convention.webhook_signature_header)?;
-        exists(tx.conn(), env, scope.template, "/cardTemplateId").await?;
-        exists(tx.conn(), env, scope.flow, "/actionFlowConfigId").await?;
-        let mut subscription = blank(tx, env, scope);
+        exists(tx.conn(), env, draft.scope.template, "/cardTemplateId").await?;
+        exists(tx.conn(), env, draft.scope.flow, "/actionFlowConfigId").await?;
+        let mut subscription = blank(tx, env, draft.scope);
         let secret = draft.secret.clone().unwrap_or_else(|| sign::generate(tx.ids()));
         subscription.secret = app.vault().seal(tx.ids(), SEAL, &secret)?;
         draft.apply(&mut subscription);
