@@ -1,3 +1,4 @@
+DROP FUNCTION delete_environment(uuid);
 DROP TABLE audit_entries;
 DROP TABLE sdk_keys;
 DROP TABLE api_credentials;

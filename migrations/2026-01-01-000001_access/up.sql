@@ -171,3 +171,34 @@ CREATE TABLE audit_entries (
 );
 CREATE INDEX audit_entries_organisation_id_environment_id_id_idx ON audit_entries (organisation_id, environment_id, id);
 COMMENT ON TABLE audit_entries IS 'Who changed what, and from where. Ids are text: the things and people may be gone.';
+
+-- Deletes an environment with all its rows. Tables are emptied in whatever order their foreign keys allow; the audit
+-- log stays, for it belongs to the organisation.
+CREATE FUNCTION delete_environment(env uuid) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    waiting text[];
+    blocked text[];
+    tenant text;
+BEGIN
+    SELECT array_agg(format('%I', relation.relname)) INTO waiting
+    FROM pg_class relation JOIN pg_attribute attribute ON attribute.attrelid = relation.oid
+    WHERE relation.relnamespace = current_schema()::regnamespace
+      AND relation.relkind IN ('r', 'p') AND NOT relation.relispartition
+      AND attribute.attname = 'environment_id' AND NOT attribute.attisdropped
+      AND relation.relname <> 'audit_entries';
+    WHILE cardinality(waiting) > 0 LOOP
+        blocked := '{}';
+        FOREACH tenant IN ARRAY waiting LOOP
+            BEGIN
+                EXECUTE format('DELETE FROM %s WHERE environment_id = $1', tenant) USING env;
+            EXCEPTION WHEN foreign_key_violation THEN
+                blocked := blocked || tenant;
+            END;
+        END LOOP;
+        IF cardinality(blocked) = cardinality(waiting) THEN
+            RAISE EXCEPTION 'tables % hold one another', blocked;
+        END IF;
+        waiting := blocked;
+    END LOOP;
+    DELETE FROM environments WHERE id = env;
+END $$;
