@@ -143,7 +143,6 @@ CREATE TABLE sdk_keys (
     allowed_issuers text[] NOT NULL,
     allowed_audiences text[] NOT NULL,
     user_id_claim text,
-    claim_mappings jsonb NOT NULL DEFAULT '[]',
     created_at timestamptz NOT NULL,
     updated_at timestamptz NOT NULL,
     revision integer NOT NULL DEFAULT 1,

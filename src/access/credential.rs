@@ -38,7 +38,8 @@ pub struct Credential {
 
 impl Credential {
     pub fn role(&self) -> Result<CredentialRole> {
-        CredentialRole::parse(&self.role).ok_or_else(|| Error::internal(format!("unknown credential role {}", self.role)))
+        CredentialRole::parse(&self.role)
+            .ok_or_else(|| Error::internal(format!("unknown credential role {}", self.role)))
     }
 }
 
@@ -217,7 +218,8 @@ pub(super) async fn viewer(app: &App, token: &str, info: RequestInfo) -> Result<
             .execute(&mut &*conn)
             .await?;
     }
-    let role = CredentialRole::parse(&role).ok_or_else(|| Error::internal(format!("unknown credential role {role}")))?;
+    let role =
+        CredentialRole::parse(&role).ok_or_else(|| Error::internal(format!("unknown credential role {role}")))?;
     Ok(Viewer {
         org,
         actor: Actor::Credential(claims.credential),

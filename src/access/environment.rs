@@ -1,6 +1,6 @@
 //! Environments: isolated workspaces and their settings (§3.1).
 
-use diesel::dsl::{AsSelect, Eq, Filter, Select};
+use diesel::dsl::{AsSelect, Select};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::sql_query;
@@ -15,7 +15,7 @@ use crate::db::schema::{environments, group_roles};
 use crate::db::{OnConstraint, Tx};
 use crate::error::{Code, Error, Result, Violations};
 use crate::ids::{EnvId, OrgId};
-use crate::{streams, text};
+use crate::text;
 
 #[derive(Clone, Debug, Queryable, Selectable)]
 #[diesel(table_name = environments, check_for_backend(Pg))]
@@ -92,8 +92,18 @@ impl Settings {
 
 /// Headers that the transport or another part of signing already uses.
 const TAKEN_HEADERS: &[&str] = &[
-    "host", "content-length", "content-type", "content-encoding", "transfer-encoding", "connection", "user-agent",
-    "authorization", "cookie", "webhook-id", "webhook-timestamp", "webhook-signature",
+    "host",
+    "content-length",
+    "content-type",
+    "content-encoding",
+    "transfer-encoding",
+    "connection",
+    "user-agent",
+    "authorization",
+    "cookie",
+    "webhook-id",
+    "webhook-timestamp",
+    "webhook-signature",
 ];
 
 fn check_header(name: &str) -> Result<()> {
@@ -131,13 +141,6 @@ pub(super) async fn living(conn: &AsyncPgConnection, org: OrgId) -> Result<Vec<E
     Ok(ids)
 }
 
-/// A sub-select: the organisation that owns the environment.
-pub(super) fn organisation_of(
-    env: EnvId,
-) -> Select<Filter<environments::table, Eq<environments::id, EnvId>>, environments::organisation_id> {
-    environments::table.filter(environments::id.eq(env)).select(environments::organisation_id)
-}
-
 /// One environment, for whoever may view its settings.
 pub async fn view(app: &App, access: &Access) -> Result<Environment> {
     access.require(Resource::Environment, Level::View)?;
@@ -161,8 +164,7 @@ pub async fn list_all(app: &App, viewer: &Viewer) -> Result<Vec<Environment>> {
     Ok(visible_query(visible).load(&mut &*app.read().await?).await?)
 }
 
-type VisibleQuery =
-    diesel::dsl::IntoBoxed<'static, Select<environments::table, AsSelect<Environment, Pg>>, Pg>;
+type VisibleQuery = diesel::dsl::IntoBoxed<'static, Select<environments::table, AsSelect<Environment, Pg>>, Pg>;
 
 fn visible_query(visible: Vec<EnvId>) -> VisibleQuery {
     environments::table
@@ -207,7 +209,6 @@ pub(super) async fn create_in(tx: &mut Tx, org: OrgId, settings: &Settings) -> R
         .get_result(&mut tx.conn())
         .await
         .on_constraint("environments_organisation_id_name_key", name_taken)?;
-    streams::create_built_ins_in(tx, id).await?;
     Ok(created)
 }
 
@@ -221,7 +222,11 @@ pub async fn update(app: &App, access: &Access, settings: Settings, expected: Op
     app.transact(async |tx| {
         let changed: Environment = diesel::update(environments::table.find(access.env()))
             .filter(environments::archived_at.is_null())
-            .set((&settings, environments::updated_at.eq(tx.now()), environments::revision.eq(environments::revision + 1)))
+            .set((
+                &settings,
+                environments::updated_at.eq(tx.now()),
+                environments::revision.eq(environments::revision + 1),
+            ))
             .returning(Environment::as_select())
             .get_result(&mut tx.conn())
             .await

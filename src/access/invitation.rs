@@ -11,9 +11,9 @@ use super::session::{self, SignedIn};
 use super::{Access, Actor, Level, RequestInfo, Resource, Viewer, password};
 use crate::app::App;
 use crate::clock::Time;
+use crate::db::Tx;
 use crate::db::page::{Page, PageRequest};
 use crate::db::schema::{groups, member_invitations, members};
-use crate::db::Tx;
 use crate::error::{Code, Error, Result, Violations};
 use crate::ids::{GroupId, InvitationId, MemberId, OrgId};
 use crate::secret::{Secret, random_token, token_hash};
@@ -58,8 +58,7 @@ pub async fn invite(app: &App, access: &Access, invitee: Invitee) -> Result<Invi
     if !invitee.group_ids.is_empty() {
         access.require(Resource::MemberGroupAssignment, Level::Edit)?;
     }
-    let inviter =
-        access.actor().member().ok_or_else(|| Error::forbidden("only members invite members"))?;
+    let inviter = access.actor().member().ok_or_else(|| Error::forbidden("only members invite members"))?;
     let email = session::normalised(&invitee.email);
     let mut violations = Violations::new();
     violations.check(text::object_name(&invitee.first_name, "/firstName"));

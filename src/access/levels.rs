@@ -11,9 +11,7 @@ impl Grants {
     pub(super) fn from_row(levels: &Value) -> Grants {
         let mut grants = Grants::new();
         for (resource, level) in levels.as_object().into_iter().flatten() {
-            if let (Some(resource), Some(level)) =
-                (Resource::parse(resource), level.as_str().and_then(Level::parse))
-            {
+            if let (Some(resource), Some(level)) = (Resource::parse(resource), level.as_str().and_then(Level::parse)) {
                 grants.give(resource, level);
             }
         }

@@ -73,8 +73,7 @@ pub(super) async fn insert_in(tx: &mut Tx, org: OrgId, new: NewMember<'_>) -> Re
 
 /// What a member can see and do, as of now.
 pub(super) async fn viewer(conn: &AsyncPgConnection, org: OrgId, id: MemberId, info: RequestInfo) -> Result<Viewer> {
-    let (standing, living) =
-        tokio::try_join!(Standing::of_member(conn, org, id), environment::living(conn, org))?;
+    let (standing, living) = tokio::try_join!(Standing::of_member(conn, org, id), environment::living(conn, org))?;
     let environments: BTreeMap<EnvId, Arc<_>> = living
         .into_iter()
         .map(|env| (env, Arc::new(standing.in_environment(env))))
@@ -89,39 +88,6 @@ pub(super) async fn viewer(conn: &AsyncPgConnection, org: OrgId, id: MemberId, i
         organisation_grants: Arc::new(standing.everywhere),
         environments,
     })
-}
-
-/// Those of the given ids that are test user ids in the environment because members who can view it have them.
-pub async fn test_user_ids(conn: &AsyncPgConnection, env: EnvId, among: &[String]) -> Result<Vec<String>> {
-    let rows: Vec<(String, Option<String>, Value)> = members::table
-        .inner_join(
-            group_members::table.on(group_members::organisation_id
-                .eq(members::organisation_id)
-                .and(group_members::member_id.eq(members::id))),
-        )
-        .inner_join(
-            group_roles::table.on(group_roles::organisation_id
-                .eq(group_members::organisation_id)
-                .and(group_roles::group_id.eq(group_members::group_id))),
-        )
-        .inner_join(
-            roles::table
-                .on(roles::organisation_id.eq(group_roles::organisation_id).and(roles::id.eq(group_roles::role_id))),
-        )
-        .filter(members::organisation_id.eq_any(environment::organisation_of(env)))
-        .filter(members::user_id.eq_any(among))
-        .filter(group_roles::environment_ids.is_null().or(group_roles::environment_ids.contains(vec![env])))
-        .select((members::user_id, roles::built_in, roles::levels))
-        .load(&mut &*conn)
-        .await?;
-    let mut user_ids: Vec<String> = rows
-        .into_iter()
-        .filter(|(_, built_in, levels)| !role_grants(built_in.as_deref(), levels).in_environment().is_empty())
-        .map(|(user_id, _, _)| user_id)
-        .collect();
-    user_ids.sort();
-    user_ids.dedup();
-    Ok(user_ids)
 }
 
 pub async fn list(app: &App, viewer: &Viewer, page: PageRequest<MemberId>) -> Result<Page<Member>> {

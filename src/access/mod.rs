@@ -31,7 +31,7 @@ mod jwt;
 mod levels;
 mod password;
 mod permission;
-mod published_keys;
+pub(crate) mod published_keys;
 mod standing;
 mod viewer;
 

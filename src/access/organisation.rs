@@ -51,15 +51,16 @@ pub async fn update(app: &App, access: &Access, settings: Settings, expected: Op
     }
     app.transact(async |tx| {
         let changed: Organisation = diesel::update(organisations::table.find(access.org()))
-            .set((&settings, organisations::updated_at.eq(tx.now()), organisations::revision.eq(organisations::revision + 1)))
+            .set((
+                &settings,
+                organisations::updated_at.eq(tx.now()),
+                organisations::revision.eq(organisations::revision + 1),
+            ))
             .returning(Organisation::as_select())
             .get_result(&mut tx.conn())
             .await?;
         super::expect_revision(changed.revision - 1, expected)?;
-        let fields = [
-            settings.name.as_ref().map(|_| "name"),
-            settings.inactivity_minutes.map(|_| "inactivityMinutes"),
-        ];
+        let fields = [settings.name.as_ref().map(|_| "name"), settings.inactivity_minutes.map(|_| "inactivityMinutes")];
         let fields: Vec<&str> = fields.into_iter().flatten().collect();
         audit::record_in(tx, access, "organisation.update", access.org(), &fields).await?;
         Ok(changed)
@@ -69,12 +70,8 @@ pub async fn update(app: &App, access: &Access, settings: Settings, expected: Op
 
 /// Makes changes of who may do what wait for one another, so that two of them cannot each remove the other's owner.
 pub(super) async fn lock_in(tx: &mut Tx, org: OrgId) -> Result<()> {
-    let _: OrgId = organisations::table
-        .find(org)
-        .select(organisations::id)
-        .for_no_key_update()
-        .first(&mut tx.conn())
-        .await?;
+    let _: OrgId =
+        organisations::table.find(org).select(organisations::id).for_no_key_update().first(&mut tx.conn()).await?;
     Ok(())
 }
 

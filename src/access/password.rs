@@ -14,8 +14,7 @@ const LONGEST: usize = 1024;
 static ROOM: Semaphore = Semaphore::const_new(4);
 
 /// Verified when nobody has the given address, so that an unknown address takes as long as a wrong password.
-const DECOY: &str =
-    "$argon2id$v=19$m=19456,t=2,p=1$MDEyMzQ1Njc4OWFiY2RlZg$0KcDjgFzyqJwV3Tr8QVvAv9Cn7yTZkLJIWLJv5JxUKE";
+const DECOY: &str = "$argon2id$v=19$m=19456,t=2,p=1$MDEyMzQ1Njc4OWFiY2RlZg$0KcDjgFzyqJwV3Tr8QVvAv9Cn7yTZkLJIWLJv5JxUKE";
 
 /// Refuses a password that is too short or absurdly long.
 pub(crate) fn check(password: &str) -> Result<()> {

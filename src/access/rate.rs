@@ -7,6 +7,23 @@ use parking_lot::Mutex;
 
 use crate::clock::Time;
 use crate::error::{Error, Result};
+use crate::ids::{CredentialId, CustomerId};
+
+/// The limits of a process, by whom they hold (§2.4).
+pub struct Limits {
+    /// REST requests of an API credential.
+    pub rest: Limiter<CredentialId>,
+    /// Access tokens for a client id.
+    pub token: Limiter<CredentialId>,
+    /// Operations of a customer's SDK.
+    pub sdk: Limiter<CustomerId>,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { rest: Limiter::new(100, 200), token: Limiter::new(5, 5), sdk: Limiter::new(20, 60) }
+    }
+}
 
 /// Lets each key through `per_second` times a second, with bursts of up to `burst`.
 ///

@@ -149,13 +149,7 @@ fn title_taken() -> Error {
 }
 
 /// Changes an own role. Levels that rise may not rise above the caller's.
-pub async fn update(
-    app: &App,
-    access: &Access,
-    id: RoleId,
-    settings: Settings,
-    expected: Option<i32>,
-) -> Result<Role> {
+pub async fn update(app: &App, access: &Access, id: RoleId, settings: Settings, expected: Option<i32>) -> Result<Role> {
     access.require(Resource::Role, Level::Edit)?;
     check_words(settings.title.as_deref(), settings.description.as_deref())?;
     app.transact(async |tx| {

@@ -37,6 +37,7 @@ pub struct Begun {
 /// Makes the set-up token of an instance that is not set up: the configured one, else a new one, which only the
 /// caller gets to see. `None` when the instance is set up.
 pub async fn prepare(app: &App) -> Result<Option<Secret>> {
+    use diesel::query_dsl::methods::FilterDsl;
     let token = app.config().setup_token.clone().unwrap_or_else(|| random_token(app.ids()));
     let written = diesel::insert_into(instance_setup::table)
         .values((instance_setup::only_one.eq(true), instance_setup::token_hash.eq(token_hash(token.expose()))))

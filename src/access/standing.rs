@@ -22,21 +22,21 @@ pub(super) struct Standing {
 
 impl Standing {
     pub(super) async fn of_member(conn: &AsyncPgConnection, org: OrgId, member: MemberId) -> Result<Standing> {
-        let rows: Vec<(Option<String>, Value, Option<Vec<EnvId>>)> = group_members::table
-            .inner_join(
-                group_roles::table.on(group_roles::organisation_id
-                    .eq(group_members::organisation_id)
-                    .and(group_roles::group_id.eq(group_members::group_id))),
-            )
-            .inner_join(
-                roles::table
-                    .on(roles::organisation_id.eq(group_roles::organisation_id).and(roles::id.eq(group_roles::role_id))),
-            )
-            .filter(group_members::organisation_id.eq(org))
-            .filter(group_members::member_id.eq(member))
-            .select((roles::built_in, roles::levels, group_roles::environment_ids))
-            .load(&mut &*conn)
-            .await?;
+        let rows: Vec<(Option<String>, Value, Option<Vec<EnvId>>)> =
+            group_members::table
+                .inner_join(
+                    group_roles::table.on(group_roles::organisation_id
+                        .eq(group_members::organisation_id)
+                        .and(group_roles::group_id.eq(group_members::group_id))),
+                )
+                .inner_join(roles::table.on(
+                    roles::organisation_id.eq(group_roles::organisation_id).and(roles::id.eq(group_roles::role_id)),
+                ))
+                .filter(group_members::organisation_id.eq(org))
+                .filter(group_members::member_id.eq(member))
+                .select((roles::built_in, roles::levels, group_roles::environment_ids))
+                .load(&mut &*conn)
+                .await?;
         let mut standing = Standing::default();
         for (built_in, levels, environments) in rows {
             standing.add(&role_grants(built_in.as_deref(), &levels), environments.as_deref());
@@ -76,7 +76,9 @@ impl Standing {
     pub(super) fn may_grant(&self, grants: &Grants, environments: Option<&[EnvId]>) -> Result<(), Error> {
         match environments {
             None => grants.within(&self.everywhere),
-            Some(listed) => listed.iter().try_for_each(|env| grants.in_environment().within(&self.in_environment(*env))),
+            Some(listed) => {
+                listed.iter().try_for_each(|env| grants.in_environment().within(&self.in_environment(*env)))
+            }
         }
     }
 }

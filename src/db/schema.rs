@@ -307,7 +307,6 @@ diesel::table! {
         allowed_issuers -> Array<Text>,
         allowed_audiences -> Array<Text>,
         user_id_claim -> Nullable<Text>,
-        claim_mappings -> Jsonb,
         created_at -> Timestamptz,
         updated_at -> Timestamptz,
         revision -> Int4,

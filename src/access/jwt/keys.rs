@@ -34,7 +34,8 @@ const MOST_KEYS: usize = 50;
 impl Keys {
     /// Reads one public key in PEM.
     pub(crate) fn from_pem(pem: &str) -> Result<Keys> {
-        let wrong = || Error::invalid("", "is not a PEM public key of RSA (2048 bits or more), P-256, P-384 or Ed25519");
+        let wrong =
+            || Error::invalid("", "is not a PEM public key of RSA (2048 bits or more), P-256, P-384 or Ed25519");
         if pem.contains("PRIVATE KEY") {
             return Err(Error::invalid("", "is a private key; only the public key belongs here"));
         }
@@ -104,7 +105,8 @@ impl Keys {
 }
 
 fn listed(set: &Value) -> Result<&Vec<Value>> {
-    let keys = set.get("keys").and_then(Value::as_array).ok_or_else(|| Error::invalid("/keys", "must be a list of keys"))?;
+    let keys =
+        set.get("keys").and_then(Value::as_array).ok_or_else(|| Error::invalid("/keys", "must be a list of keys"))?;
     if keys.is_empty() || keys.len() > MOST_KEYS {
         return Err(Error::invalid("/keys", format!("must hold 1 to {MOST_KEYS} keys")));
     }

@@ -35,7 +35,6 @@ pub(crate) struct Rules {
 pub(crate) struct Verified {
     pub user_id: String,
     pub expires_at: Time,
-    pub claims: Map<String, Value>,
 }
 
 /// Verifies a customer's token: algorithm and key, signature, times, issuer and audience, user id.
@@ -53,7 +52,7 @@ pub(crate) fn verify(token: &str, keys: &Keys, rules: &Rules, now: Time) -> Resu
     validation.required_spec_claims.clear();
     let decoded = jsonwebtoken::decode::<Map<String, Value>>(token, key, &validation)
         .map_err(|_| refused("the token's signature does not match"))?;
-    claims::check(decoded.claims, rules, now)
+    claims::check(&decoded.claims, rules, now)
 }
 
 /// The `kid` a token names, before anything about it is known to be true.

@@ -87,7 +87,6 @@ fn every_accepted_algorithm_verifies_with_a_key_of_its_type() {
         let verified = verify(&token, &Keys::from_pem(public).unwrap(), &rules(), now()).unwrap();
         assert_eq!(verified.user_id, "user-123", "{algorithm:?}");
         assert_eq!(verified.expires_at.as_second(), NOW + 3600);
-        assert_eq!(verified.claims["sub"], "user-123");
     }
 }
 
@@ -108,15 +107,13 @@ fn an_algorithm_that_does_not_fit_the_key_is_refused() {
 #[test]
 fn tokens_without_an_asymmetric_signature_are_refused() {
     let keys = Keys::from_pem(RSA_PUBLIC).unwrap();
-    let [_, payload, signature] = sign(Algorithm::RS256, None, &good()).split('.').map(str::to_owned).collect::<Vec<_>>().try_into().unwrap();
+    let [_, payload, signature] =
+        sign(Algorithm::RS256, None, &good()).split('.').map(str::to_owned).collect::<Vec<_>>().try_into().unwrap();
     let none = "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0";
     // The confusion that HS256 with the public key as its secret would be.
-    let confused = jsonwebtoken::encode(
-        &Header::new(Algorithm::HS256),
-        &good(),
-        &EncodingKey::from_secret(RSA_PUBLIC.as_bytes()),
-    )
-    .unwrap();
+    let confused =
+        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &good(), &EncodingKey::from_secret(RSA_PUBLIC.as_bytes()))
+            .unwrap();
     for token in [
         format!("{none}.{payload}."),
         format!("{none}.{payload}.{signature}"),
@@ -132,12 +129,9 @@ fn tokens_without_an_asymmetric_signature_are_refused() {
 #[test]
 fn a_token_of_another_key_or_with_changed_claims_is_refused() {
     let keys = Keys::from_pem(RSA_PUBLIC).unwrap();
-    let other = jsonwebtoken::encode(
-        &Header::new(Algorithm::RS256),
-        &good(),
-        &EncodingKey::from_rsa_pem(OTHER_RSA).unwrap(),
-    )
-    .unwrap();
+    let other =
+        jsonwebtoken::encode(&Header::new(Algorithm::RS256), &good(), &EncodingKey::from_rsa_pem(OTHER_RSA).unwrap())
+            .unwrap();
     assert_eq!(verify(&other, &keys, &rules(), now()).unwrap_err().code(), Code::Unauthenticated);
 
     let mine: Vec<String> = sign(Algorithm::RS256, None, &good()).split('.').map(str::to_owned).collect();
