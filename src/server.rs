@@ -9,6 +9,7 @@ use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::serve::ListenerExt;
 use diesel_async::RunQueryDsl;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -110,7 +111,9 @@ fn router(app: &App, extra: Router<App>) -> Router {
     routes
         .fallback(|| async { Error::not_found("path") })
         .method_not_allowed_fallback(|| async { Error::new(Code::MethodNotAllowed, "this path has no such method") })
-        .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| Error::internal("a handler panicked").into_response()))
+        .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
+            Error::internal("a handler panicked").into_response()
+        }))
         .layer(cors(&app.config().cors_origins))
         .layer(middleware::from_fn(observe))
         .layer(PropagateRequestIdLayer::new(request_id.clone()))
@@ -136,11 +139,24 @@ fn cors(origins: &CorsOrigins) -> CorsLayer {
     let layer = CorsLayer::new()
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
         .allow_headers(
-            ["authorization", "content-type", "accept", "x-cardwire-api-key", "x-cardwire-platform", "x-cardwire-sdk-version"]
-                .into_iter()
-                .chain(["x-cardwire-timezone", "x-cardwire-device", "x-cardwire-app-version", "x-cardwire-csrf", "x-request-id"])
-                .map(HeaderName::from_static)
-                .collect::<Vec<_>>(),
+            [
+                "authorization",
+                "content-type",
+                "accept",
+                "x-cardwire-api-key",
+                "x-cardwire-platform",
+                "x-cardwire-sdk-version",
+            ]
+            .into_iter()
+            .chain([
+                "x-cardwire-timezone",
+                "x-cardwire-device",
+                "x-cardwire-app-version",
+                "x-cardwire-csrf",
+                "x-request-id",
+            ])
+            .map(HeaderName::from_static)
+            .collect::<Vec<_>>(),
         )
         .expose_headers([HeaderName::from_static("x-request-id"), header::RETRY_AFTER])
         .max_age(Duration::from_secs(600));

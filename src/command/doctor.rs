@@ -118,8 +118,10 @@ struct Instant {
 
 async fn skew(conn: &AsyncPgConnection) -> Finding {
     let before = Clock::system().now();
-    let theirs: Instant =
-        sql_query("SELECT clock_timestamp() AS instant").get_result(&mut &*conn).await.map_err(|error| error.to_string())?;
+    let theirs: Instant = sql_query("SELECT clock_timestamp() AS instant")
+        .get_result(&mut &*conn)
+        .await
+        .map_err(|error| error.to_string())?;
     let apart = before.since(theirs.instant).max(theirs.instant.since(before));
     if apart > TOLERATED_SKEW {
         return Err(format!("this clock and the database's are {} s apart: set both by NTP", apart.as_secs()));

@@ -18,9 +18,6 @@ use crate::server::Server;
 pub async fn run(config: Config) -> Result<()> {
     let opened = Opened::open(config).await?;
     let app = opened.app.clone();
-    if let Some(token) = crate::access::setup::token(&app).await? {
-        print(&format!("This database is empty. Set it up with the one-time token {}", token.expose()));
-    }
     let ready = json!({ "origin": origin(&app) });
     serve_until_stopped(opened, Router::new(), async |_| Ok(ready)).await
 }
@@ -59,8 +56,7 @@ pub(crate) fn origin(app: &App) -> String {
 pub(crate) fn write_ready_file(path: &Path, content: &Value) -> Result<()> {
     let beside = path.with_extension("new");
     let write = || {
-        let mut file =
-            std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
         file.write_all(content.to_string().as_bytes())?;
         file.sync_all()?;
         std::fs::rename(&beside, path)
