@@ -43,9 +43,9 @@ impl Time {
 
     /// Reads RFC 3339. Without an offset the text is UTC.
     pub fn parse(text: &str) -> Result<Time> {
-        let instant = text
-            .parse::<Timestamp>()
-            .or_else(|_| text.parse::<jiff::civil::DateTime>().and_then(|at| Ok(at.to_zoned(TimeZone::UTC)?.timestamp())));
+        let instant = text.parse::<Timestamp>().or_else(|_| {
+            text.parse::<jiff::civil::DateTime>().and_then(|at| Ok(at.to_zoned(TimeZone::UTC)?.timestamp()))
+        });
         instant
             .map(|instant| Time::from_millisecond(instant.as_millisecond()))
             .map_err(|_| Error::invalid("", "is not an RFC 3339 date-time"))
@@ -199,7 +199,8 @@ impl Period {
                     _ => 1_000.0,
                 };
         }
-        let too_long = months > Period::LONGEST_MONTHS || millis > Period::LONGEST_MONTHS * Period::MONTH_DAYS * Period::DAY_MILLIS;
+        let too_long = months > Period::LONGEST_MONTHS
+            || millis > Period::LONGEST_MONTHS * Period::MONTH_DAYS * Period::DAY_MILLIS;
         if too_long {
             return None;
         }
@@ -233,7 +234,9 @@ impl Period {
         let stepped = start
             .in_zone(zone)
             .checked_add(i64::from(self.months).months())
-            .map_or(Time::from_millisecond(i64::MAX), |zoned| Time::from_millisecond(zoned.timestamp().as_millisecond()));
+            .map_or(Time::from_millisecond(i64::MAX), |zoned| {
+                Time::from_millisecond(zoned.timestamp().as_millisecond())
+            });
         Time::from_millisecond(stepped.as_millisecond().saturating_add(self.millis))
     }
 }
@@ -245,7 +248,8 @@ pub fn zone(name: &str) -> Result<TimeZone> {
 
 /// Midnight UTC of the day of `time`, for partitions.
 pub fn day_of(time: Time) -> Time {
-    let day = time.in_zone(&TimeZone::UTC).round(jiff::ZonedRound::new().smallest(Unit::Day).mode(jiff::RoundMode::Trunc));
+    let day =
+        time.in_zone(&TimeZone::UTC).round(jiff::ZonedRound::new().smallest(Unit::Day).mode(jiff::RoundMode::Trunc));
     day.map_or(time, |day| Time::from_millisecond(day.timestamp().as_millisecond()))
 }
 
@@ -282,7 +286,10 @@ mod tests {
 
     #[test]
     fn bad_periods_are_refused() {
-        for text in ["", "P", "PT", "PT0S", "-PT1S", "P-1D", "1D", "P1H", "PT1D", "P1", "P.D", "P1DT", "P1D1Y", "P99999Y", "PT1e3S", "P1.D"] {
+        for text in [
+            "", "P", "PT", "PT0S", "-PT1S", "P-1D", "1D", "P1H", "PT1D", "P1", "P.D", "P1DT", "P1D1Y", "P99999Y",
+            "PT1e3S", "P1.D",
+        ] {
             assert!(Period::parse(text).is_err(), "{text}");
         }
     }

@@ -211,10 +211,9 @@ impl From<diesel::result::Error> for Error {
     fn from(error: diesel::result::Error) -> Error {
         use diesel::result::DatabaseErrorKind::{ClosedConnection, SerializationFailure, UnableToSendCommand};
         match &error {
-            diesel::result::Error::DatabaseError(
-                ClosedConnection | SerializationFailure | UnableToSendCommand,
-                _,
-            ) => Error::unavailable(1, error),
+            diesel::result::Error::DatabaseError(ClosedConnection | SerializationFailure | UnableToSendCommand, _) => {
+                Error::unavailable(1, error)
+            }
             _ => Error::internal(error),
         }
     }
