@@ -5,6 +5,7 @@ use serde_json::{Map, Number, Value};
 
 use crate::clock::Time;
 use crate::error::{Error, Result, Violations};
+use crate::text::{identifier, pointer_token};
 
 /// The most variables that a template or a flow may declare.
 pub const MOST_VARIABLES: usize = 100;
@@ -98,10 +99,10 @@ impl Variable {
             return None;
         };
         for key in object.keys().filter(|key| !KEYS.contains(&key.as_str())) {
-            violations.add(format!("{pointer}/{}", token(key)), format!("unknown property `{key}`"));
+            violations.add(format!("{pointer}/{}", pointer_token(key)), format!("unknown property `{key}`"));
         }
         let name = match object.get("name").and_then(Value::as_str) {
-            Some(name) if valid_name(name) => Some(name.to_owned()),
+            Some(name) if identifier(name) => Some(name.to_owned()),
             _ => {
                 violations.add(format!("{pointer}/name"), NAME_RULE);
                 None
@@ -130,12 +131,6 @@ impl Variable {
 
 const NAME_RULE: &str = "a name begins with a letter or `_` and has at most 128 letters, digits, `_`, `.` and `-`";
 
-/// Whether `name` may name a variable, a custom field or an input: `[A-Za-z_][A-Za-z0-9_.-]{0,127}`.
-pub fn valid_name(name: &str) -> bool {
-    name.len() <= 128
-        && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
-}
 
 /// Converts a value to the declared type: strings where they fit, everything else only when it has the type.
 pub fn convert(variable: &Variable, value: Value) -> Result<Value> {
@@ -218,10 +213,6 @@ fn from_profile(variable: &Variable, profile: &Map<String, Value>) -> Option<Val
     convert(variable, value).ok()
 }
 
-/// Escapes a property name for use in a JSON Pointer.
-pub(crate) fn token(name: &str) -> String {
-    name.replace('~', "~0").replace('/', "~1")
-}
 
 fn flag(object: &Map<String, Value>, key: &str, pointer: &str, violations: &mut Violations) -> bool {
     match object.get(key) {

@@ -8,7 +8,7 @@ use super::element::{Attribute, Definition, Input, Place};
 use super::validate::Check;
 use super::validation;
 use crate::cards::render;
-use crate::cards::variable::{token, valid_name};
+use crate::text::{identifier, pointer_token};
 use crate::clock::Period;
 
 impl<'c> Check<'c, '_> {
@@ -22,7 +22,7 @@ impl<'c> Check<'c, '_> {
                 }
             }
             Attribute::Name => {
-                if !value.as_str().is_some_and(valid_name) {
+                if !value.as_str().is_some_and(identifier) {
                     let rule = "must begin with a letter or `_` and have at most 128 letters, digits, `_`, `.` and `-`";
                     self.add(pointer, rule);
                 }
@@ -86,7 +86,7 @@ impl<'c> Check<'c, '_> {
             }
             Value::Object(fields) => {
                 for (key, field) in fields {
-                    self.json(field, &format!("{pointer}/{}", token(key)));
+                    self.json(field, &format!("{pointer}/{}", pointer_token(key)));
                 }
             }
             _ => {}

@@ -84,6 +84,7 @@ impl Children {
 }
 
 /// An element type.
+#[derive(Clone, Copy)]
 pub(crate) struct Definition {
     pub name: &'static str,
     pub place: Place,

@@ -2,23 +2,18 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::cards::variable::token;
+use crate::cards::options::CardOptions;
+use crate::text::pointer_token;
 use crate::clock::Period;
 use crate::error::Violations;
-
-/// The platforms that may be targeted.
-const PLATFORMS: [&str; 3] = ["Web", "iOS", "Android"];
 
 /// The delivery defaults of a template.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Delivery {
-    /// 1 is highest.
-    pub priority: Option<i32>,
-    /// An ISO 8601 duration as it was written.
-    pub expires_interval: Option<String>,
+    /// Only priority, expiry interval and platforms can be set by a template.
+    pub options: CardOptions,
+    /// How long a snooze lasts that names no end: an ISO 8601 duration as it was written.
     pub snooze_interval: Option<String>,
-    /// `Web`, `iOS`, `Android`; none means all.
-    pub target_platforms: Option<Vec<String>>,
 }
 
 /// The notification that goes with a card. Title and body are templates.
@@ -53,7 +48,7 @@ impl<'c, 'v> Reader<'c, 'v> {
             return None;
         };
         for name in object.keys().filter(|name| !known.contains(&name.as_str())) {
-            violations.add(format!("{pointer}/{}", token(name)), format!("unknown property `{name}`"));
+            violations.add(format!("{pointer}/{}", pointer_token(name)), format!("unknown property `{name}`"));
         }
         Some(Reader { object, pointer, violations })
     }
@@ -88,28 +83,9 @@ impl Delivery {
         let Some(mut reader) = Reader::new(document, "delivery", &KNOWN, violations) else {
             return Delivery::default();
         };
-        Delivery {
-            priority: reader.take("priority", "must be a whole number from 1 to 10", |value| {
-                value.as_i64().filter(|priority| (1..=10).contains(priority)).and_then(|priority| priority.try_into().ok())
-            }),
-            expires_interval: reader.interval("expiresInterval"),
-            snooze_interval: reader.interval("snoozeInterval"),
-            target_platforms: reader.take("targetPlatforms", "must name Web, iOS or Android", platforms),
-        }
-    }
-}
-
-/// Reads `["Web"]` or `{"Web": true}`.
-fn platforms(value: &Value) -> Option<Vec<String>> {
-    let known = |name: &str| PLATFORMS.contains(&name).then(|| name.to_owned());
-    match value {
-        Value::Array(names) => names.iter().map(|name| known(name.as_str()?)).collect(),
-        Value::Object(flags) => {
-            let named: Option<Vec<(String, bool)>> =
-                flags.iter().map(|(name, flag)| Some((known(name)?, flag.as_bool()?))).collect();
-            Some(named?.into_iter().filter_map(|(name, flag)| flag.then_some(name)).collect())
-        }
-        _ => None,
+        let snooze_interval = reader.interval("snoozeInterval");
+        let options = CardOptions::parse(&document["delivery"], "/delivery");
+        Delivery { options: violations.check(options).unwrap_or_default(), snooze_interval }
     }
 }
 

@@ -23,13 +23,12 @@ pub use response::{Completion, complete};
 
 use super::variable::Variable;
 use crate::error::{Error, Result, Violations};
+use crate::text;
 
 /// The most bytes that a template's content may have as JSON.
 pub const MOST_BYTES: usize = 512 * 1024;
 pub const MOST_ELEMENTS: usize = 200;
 pub const MOST_SUBVIEWS: usize = 50;
-/// How deep JSON may be nested (specification §1.3).
-const DEEPEST: usize = 32;
 
 /// Checked content. Its JSON is kept as it was given.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,9 +45,7 @@ impl Content {
         if !document.is_object() {
             return Err(Error::invalid("", "content must be an object"));
         }
-        if deeper_than(document, DEEPEST) {
-            return Err(Error::invalid("", format!("content is nested deeper than {DEEPEST}")));
-        }
+        text::shallow(document, "")?;
         if serde_json::to_string(document)?.len() > MOST_BYTES {
             return Err(Error::invalid("", format!("content takes more than {} KiB", MOST_BYTES / 1024)));
         }
@@ -117,11 +114,5 @@ pub fn validate_response(content: &Content, button: &str, values: &Map<String, V
     complete(content.top_card(), &Value::Array(content.subviews().to_vec()), button, values)
 }
 
-fn deeper_than(value: &Value, levels: usize) -> bool {
-    let below = |child: &Value| levels == 0 || deeper_than(child, levels - 1);
-    match value {
-        Value::Array(items) => levels == 0 || items.iter().any(below),
-        Value::Object(fields) => levels == 0 || fields.values().any(below),
-        _ => false,
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::element::{Definition, Input, Place};
 use super::validation;
-use crate::cards::variable::token;
+use crate::text::pointer_token;
 use crate::error::{Error, Result, Violations};
 
 /// The most bytes of values that an answer may have.
@@ -49,7 +49,7 @@ pub fn complete(top_card: &Value, subviews: &Value, button: &str, values: &Map<S
 }
 
 fn pointer(name: &str) -> String {
-    format!("/values/{}", token(name))
+    format!("/values/{}", pointer_token(name))
 }
 
 /// A form seen from one of its submit buttons.

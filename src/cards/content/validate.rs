@@ -8,7 +8,8 @@ use super::element::{BANNER, Children, Definition, Input, Place};
 use super::validation::Rule;
 use super::{Content, MOST_ELEMENTS, MOST_SUBVIEWS, form};
 use crate::cards::render;
-use crate::cards::variable::{Variable, token};
+use crate::cards::variable::Variable;
+use crate::text::pointer_token;
 use crate::error::Violations;
 
 /// Reports everything that is wrong with the elements, menu and notification of content.
@@ -65,7 +66,7 @@ impl<'c> Check<'c, '_> {
     /// Reports properties that nobody knows.
     pub fn known(&mut self, value: &Value, pointer: &str, known: &[&str]) {
         for key in value.as_object().into_iter().flat_map(Map::keys).filter(|key| !known.contains(&key.as_str())) {
-            self.add(&format!("{pointer}/{}", token(key)), format!("unknown property `{key}`"));
+            self.add(&format!("{pointer}/{}", pointer_token(key)), format!("unknown property `{key}`"));
         }
     }
 
@@ -145,34 +146,34 @@ impl<'c> Check<'c, '_> {
     }
 
     fn attributes(&mut self, element: &'c Value, definition: &'static Definition, pointer: &str) {
-        let none = const { &Map::new() };
         let attributes = match element.get("attributes") {
-            None | Some(Value::Null) => none,
-            Some(Value::Object(attributes)) => attributes,
+            None | Some(Value::Null) => None,
+            Some(Value::Object(attributes)) => Some(attributes),
             Some(_) => return self.add(&format!("{pointer}/attributes"), "attributes must be an object"),
         };
-        for (name, value) in attributes {
-            let pointer = format!("{pointer}/attributes/{}", token(name));
+        for (name, value) in attributes.into_iter().flatten() {
+            let pointer = format!("{pointer}/attributes/{}", pointer_token(name));
             match definition.slot(name) {
                 Some(_) if value.is_null() => {}
                 Some(slot) => self.attribute(slot.attribute, value, definition, &pointer),
                 None => self.add(&pointer, format!("`{}` has no attribute `{name}`", definition.name)),
             }
         }
+        let given = |name: &str| attributes?.get(name);
         for slot in definition.slots.iter().filter(|slot| slot.required) {
-            if attributes.get(slot.name).is_none_or(Value::is_null) {
+            if given(slot.name).is_none_or(Value::is_null) {
                 self.add(&format!("{pointer}/attributes/{}", slot.name), format!("{} is required", slot.name));
             }
         }
-        if attributes.get("format").and_then(Value::as_str) == Some(BANNER) && !self.top_card {
+        if given("format").and_then(Value::as_str) == Some(BANNER) && !self.top_card {
             self.add(&format!("{pointer}/attributes/format"), "a banner stands in the top card only");
         }
-        if let (Place::Input(_), Some(name)) = (definition.place, attributes.get("name").and_then(Value::as_str))
+        if let (Place::Input(_), Some(name)) = (definition.place, given("name").and_then(Value::as_str))
             && !self.names.insert(name)
         {
             self.add(&format!("{pointer}/attributes/name"), format!("the name `{name}` is used twice"));
         }
-        if definition.place == Place::Input(Input::Stepper) {
+        if let (Place::Input(Input::Stepper), Some(attributes)) = (definition.place, attributes) {
             self.stepper(attributes, pointer);
         }
     }
@@ -210,7 +211,7 @@ impl<'c> Check<'c, '_> {
         let pointer = format!("{pointer}/validations");
         let Some(validations) = value.as_object() else { return self.add(&pointer, "validations must be an object") };
         for (name, validation) in validations {
-            let pointer = format!("{pointer}/{}", token(name));
+            let pointer = format!("{pointer}/{}", pointer_token(name));
             let Some(rule) = Rule::named(name) else {
                 self.add(&pointer, format!("unknown validation `{name}`"));
                 continue;

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::{Context, Renderer};
 use crate::cards::content::Content;
 use crate::cards::content::element::{Attribute, Definition};
-use crate::cards::variable::token;
+use crate::text::pointer_token;
 use crate::error::Result;
 
 /// A card as apps get it.
@@ -74,7 +74,7 @@ impl Renderer<'_> {
                         let value = match slot.filter(|_| !value.is_null()) {
                             Some(slot) => {
                                 let result = self.attribute(slot.attribute, value);
-                                result.map_err(|error| error.at(format!("{pointer}/attributes/{}", token(name))))?
+                                result.map_err(|error| error.at(format!("{pointer}/attributes/{}", pointer_token(name))))?
                             }
                             None => value.clone(),
                         };
