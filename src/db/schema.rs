@@ -1,0 +1,293 @@
+// @generated automatically by Diesel CLI.
+
+diesel::table! {
+    cards (environment_id, id) {
+        environment_id -> Uuid,
+        id -> Uuid,
+        customer_id -> Uuid,
+        user_id -> Text,
+        template_id -> Uuid,
+        template_name -> Text,
+        template_version -> Int4,
+        send_notifications -> Bool,
+        lifecycle_id -> Uuid,
+        flow_id -> Uuid,
+        flow_version -> Int4,
+        run_id -> Uuid,
+        step_key -> Text,
+        invocation -> Text,
+        trigger_source -> Text,
+        is_test -> Bool,
+        status -> Text,
+        priority -> Int2,
+        stream_ids -> Nullable<Array<Uuid>>,
+        target_platforms -> Array<Text>,
+        embargo_at -> Nullable<Timestamptz>,
+        expires_at -> Nullable<Timestamptz>,
+        unsnooze_at -> Nullable<Timestamptz>,
+        due_at -> Nullable<Timestamptz>,
+        published_at -> Nullable<Timestamptz>,
+        active_since -> Nullable<Timestamptz>,
+        closed_at -> Nullable<Timestamptz>,
+        definition -> Jsonb,
+        runtime_variables -> Jsonb,
+        variables -> Jsonb,
+        detail -> Jsonb,
+        metadata -> Jsonb,
+        notification_detail -> Jsonb,
+        card_options -> Jsonb,
+        response -> Nullable<Jsonb>,
+        button_name -> Nullable<Text>,
+        unseen -> Bool,
+        feed_version -> Int8,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    consumers (name, shard) {
+        name -> Text,
+        shard -> Int2,
+        xid -> Int8,
+        event_id -> Uuid,
+        lease -> Nullable<Uuid>,
+        leased_until -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    customers (environment_id, id) {
+        environment_id -> Uuid,
+        id -> Uuid,
+        user_id -> Text,
+        user_type -> Text,
+        external_id -> Nullable<Text>,
+        name -> Nullable<Text>,
+        email -> Nullable<Text>,
+        phone -> Nullable<Text>,
+        city -> Nullable<Text>,
+        region -> Nullable<Text>,
+        country -> Nullable<Text>,
+        timezone -> Nullable<Text>,
+        custom -> Jsonb,
+        tags -> Array<Text>,
+        preferences -> Jsonb,
+        preferences_updated_at -> Nullable<Timestamptz>,
+        first_seen_at -> Nullable<Timestamptz>,
+        last_seen_at -> Nullable<Timestamptz>,
+        last_web_seen_at -> Nullable<Timestamptz>,
+        last_ios_seen_at -> Nullable<Timestamptz>,
+        last_android_seen_at -> Nullable<Timestamptz>,
+        last_web_device -> Nullable<Text>,
+        last_ios_device -> Nullable<Text>,
+        last_android_device -> Nullable<Text>,
+        last_web_sdk_version -> Nullable<Text>,
+        last_ios_sdk_version -> Nullable<Text>,
+        last_android_sdk_version -> Nullable<Text>,
+        last_app_version -> Nullable<Text>,
+        last_published_card_at -> Nullable<Timestamptz>,
+        last_displayed_card_at -> Nullable<Timestamptz>,
+        last_completed_card_at -> Nullable<Timestamptz>,
+        last_dismissed_card_at -> Nullable<Timestamptz>,
+        last_expired_card_at -> Nullable<Timestamptz>,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    environments (id) {
+        id -> Uuid,
+        organisation_id -> Uuid,
+        name -> Text,
+        time_zone -> Text,
+        expose_metadata_to_sdk -> Bool,
+        webhook_signature_header -> Text,
+        webhook_signature_encoding -> Text,
+        archived_at -> Nullable<Timestamptz>,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        revision -> Int4,
+    }
+}
+
+diesel::table! {
+    events (environment_id, id, received_at) {
+        environment_id -> Uuid,
+        id -> Uuid,
+        name -> Text,
+        custom -> Bool,
+        customer_id -> Nullable<Uuid>,
+        end_user_id -> Nullable<Text>,
+        occurred_at -> Timestamptz,
+        received_at -> Timestamptz,
+        xid -> Int8,
+        is_test -> Bool,
+        template_id -> Nullable<Uuid>,
+        flow_id -> Nullable<Uuid>,
+        run_id -> Nullable<Uuid>,
+        card_id -> Nullable<Uuid>,
+        payload -> Text,
+    }
+}
+
+diesel::table! {
+    feed_changes (environment_id, customer_id, version, card_id, created_at) {
+        environment_id -> Uuid,
+        customer_id -> Uuid,
+        version -> Int8,
+        card_id -> Uuid,
+        op -> Text,
+        before -> Jsonb,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    feed_heads (environment_id, customer_id) {
+        environment_id -> Uuid,
+        customer_id -> Uuid,
+        epoch -> Int8,
+        version -> Int8,
+    }
+}
+
+diesel::table! {
+    leases (name) {
+        name -> Text,
+        holder -> Text,
+        fence -> Int8,
+        until_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    organisations (id) {
+        id -> Uuid,
+        name -> Text,
+        inactivity_minutes -> Int4,
+        retention_days -> Jsonb,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        revision -> Int4,
+    }
+}
+
+diesel::table! {
+    webhook_deliveries (environment_id, webhook_id, seq, received_at) {
+        environment_id -> Uuid,
+        webhook_id -> Uuid,
+        seq -> Int8,
+        event_id -> Uuid,
+        received_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    webhook_requests (environment_id, webhook_id, at, id) {
+        environment_id -> Uuid,
+        webhook_id -> Uuid,
+        id -> Uuid,
+        at -> Timestamptz,
+        request_id -> Uuid,
+        event_id -> Nullable<Uuid>,
+        events -> Int4,
+        attempt -> Int4,
+        duration_ms -> Int4,
+        url -> Text,
+        method -> Text,
+        status -> Nullable<Int2>,
+        error -> Nullable<Text>,
+        is_test -> Bool,
+        request_headers -> Jsonb,
+        request_bytes -> Int4,
+        request_body -> Nullable<Text>,
+        response_headers -> Jsonb,
+        response_bytes -> Int4,
+        response_body -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    webhook_retries (environment_id, webhook_id, seq) {
+        environment_id -> Uuid,
+        webhook_id -> Uuid,
+        seq -> Int8,
+        seqs -> Array<Int8>,
+        attempts -> Int4,
+        due_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    webhook_streams (environment_id, webhook_id) {
+        environment_id -> Uuid,
+        webhook_id -> Uuid,
+        head -> Int8,
+        cursor -> Int8,
+        open -> Array<Int8>,
+        ready_at -> Nullable<Timestamptz>,
+        retry_at -> Nullable<Timestamptz>,
+        paused_until -> Nullable<Timestamptz>,
+        failures -> Int4,
+        revision -> Int4,
+        lease -> Nullable<Uuid>,
+        leased_until -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    webhook_subscriptions (environment_id, id) {
+        environment_id -> Uuid,
+        id -> Uuid,
+        name -> Nullable<Text>,
+        types -> Array<Text>,
+        url -> Text,
+        test_url -> Nullable<Text>,
+        method -> Text,
+        headers -> Jsonb,
+        template_id -> Nullable<Uuid>,
+        flow_id -> Nullable<Uuid>,
+        secret -> Bytea,
+        previous_secret -> Nullable<Bytea>,
+        previous_secret_until -> Nullable<Timestamptz>,
+        include_test_events -> Bool,
+        include_request_payload -> Bool,
+        include_card_response -> Bool,
+        batched -> Bool,
+        max_retries -> Int4,
+        disable_after_failures -> Bool,
+        status -> Text,
+        disabled_reason -> Nullable<Text>,
+        disabled_at -> Nullable<Timestamptz>,
+        since_xid -> Int8,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        revision -> Int4,
+    }
+}
+
+diesel::joinable!(cards -> environments (environment_id));
+diesel::joinable!(customers -> environments (environment_id));
+diesel::joinable!(environments -> organisations (organisation_id));
+diesel::joinable!(feed_changes -> environments (environment_id));
+diesel::joinable!(feed_heads -> environments (environment_id));
+diesel::joinable!(webhook_subscriptions -> environments (environment_id));
+
+diesel::allow_tables_to_appear_in_same_query!(
+    cards,
+    consumers,
+    customers,
+    environments,
+    events,
+    feed_changes,
+    feed_heads,
+    leases,
+    organisations,
+    webhook_deliveries,
+    webhook_requests,
+    webhook_retries,
+    webhook_streams,
+    webhook_subscriptions,
+);
