@@ -150,7 +150,10 @@ impl Condition {
         }
         if !field.operators().contains(&filter.op.as_str()) {
             let allowed = field.operators().join(", ");
-            return Err(invalid("/op", format!("{} cannot be compared with {}: use {allowed}", filter.field, filter.op)));
+            return Err(invalid(
+                "/op",
+                format!("{} cannot be compared with {}: use {allowed}", filter.field, filter.op),
+            ));
         }
         let test = Test::parse(&field, &filter.op, &filter.value).map_err(|error| error.at("/value"))?;
         Ok(Condition { field, test })
@@ -351,7 +354,8 @@ mod tests {
     fn check(field: &str, op: &str, value: Value) -> bool {
         let ids = Ids::seeded(1);
         let at = Time::parse("2026-03-01T12:00:00Z").unwrap();
-        let variables = json!({"amount": 12, "name": "Ana", "due": "2026-05-01", "vip": true, "tags": ["a"], "none": null});
+        let variables =
+            json!({"amount": 12, "name": "Ana", "due": "2026-05-01", "vip": true, "tags": ["a"], "none": null});
         filter(field, op, value).unwrap().matches(&Subject {
             id: ids.make(at),
             template: ids.make(at),

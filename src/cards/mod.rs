@@ -2,6 +2,7 @@
 
 pub mod action;
 pub mod feed_change;
+pub mod filter;
 pub mod instance;
 pub mod lifecycle;
 pub mod options;

@@ -202,7 +202,8 @@ mod tests {
         measure(&nested(15)).unwrap();
         assert!(refused(&nested(16)));
         assert!(refused(&"{a".repeat(50_000)));
-        measure("{ __schema { types { a { b { c { d { e { f { g { h { i { j { k { l } } } } } } } } } } } } } }").unwrap();
+        measure("{ __schema { types { a { b { c { d { e { f { g { h { i { j { k { l } } } } } } } } } } } } } }")
+            .unwrap();
     }
 
     #[test]
