@@ -15,3 +15,22 @@ pub mod context;
 pub mod errors;
 pub mod limits;
 pub mod scalars;
+
+use std::time::Duration;
+
+use axum::Router;
+
+use crate::app::App;
+
+/// The routes of `/graphql`.
+pub fn routes(_app: &App) -> Router<App> {
+    Router::new()
+}
+
+/// The schema as SDL.
+pub fn sdl() -> String {
+    String::new()
+}
+
+/// Closes the sockets in paced batches within the given time.
+pub async fn drain(_app: &App, _within: Duration) {}

@@ -1,0 +1,3 @@
+//! Laws: what must hold for the whole house, whoever adds to it.
+
+mod migrations;
