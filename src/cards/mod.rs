@@ -3,6 +3,7 @@
 pub mod action;
 pub mod content;
 pub mod feed_change;
+pub mod filter;
 pub mod instance;
 pub mod lifecycle;
 pub mod options;
