@@ -73,17 +73,19 @@ impl Fact {
 pub async fn take(app: &App, name: &'static str, holder: &str) -> Result<Option<(Lease, Position)>> {
     let fence = Uuid::from_bytes(app.ids().bytes());
     let now = app.clock().now();
-    let position: Option<Position> = Prepared(sql_query(
-        "INSERT INTO consumers (name, lease, holder, leased_until) VALUES ($1, $2, $3, $5)
+    let position: Option<Position> = Prepared(
+        sql_query(
+            "INSERT INTO consumers (name, lease, holder, leased_until) VALUES ($1, $2, $3, $5)
          ON CONFLICT (name, shard) DO UPDATE SET lease = $2, holder = $3, leased_until = $5
          WHERE consumers.lease IS NULL OR consumers.holder = $3 OR consumers.leased_until <= $4
          RETURNING xid, event_id",
+        )
+        .bind::<Text, _>(name)
+        .bind::<SqlUuid, _>(fence)
+        .bind::<Text, _>(holder)
+        .bind::<Timestamptz, _>(now)
+        .bind::<Timestamptz, _>(now.plus(TERM)),
     )
-    .bind::<Text, _>(name)
-    .bind::<SqlUuid, _>(fence)
-    .bind::<Text, _>(holder)
-    .bind::<Timestamptz, _>(now)
-    .bind::<Timestamptz, _>(now.plus(TERM)))
     .get_result(&mut &*app.read().await?)
     .await
     .optional()?;
@@ -110,14 +112,16 @@ pub(crate) async fn advance_in(tx: &mut Tx, lease: Lease, to: Position) -> Resul
 
 /// The next events after a place that are safe to pass, in order.
 pub async fn read(conn: &AsyncPgConnection, after: Position, limit: i64) -> Result<Vec<Fact>> {
-    Ok(Prepared(sql_query(
-        "SELECT environment_id, id, name, custom, xid, received_at, is_test, template_id, flow_id FROM events
+    Ok(Prepared(
+        sql_query(
+            "SELECT environment_id, id, name, custom, xid, received_at, is_test, template_id, flow_id FROM events
          WHERE (xid, id) > ($1, $2) AND xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint
          ORDER BY xid, id LIMIT $3",
+        )
+        .bind::<BigInt, _>(after.xid)
+        .bind::<SqlUuid, _>(after.event_id)
+        .bind::<BigInt, _>(limit),
     )
-    .bind::<BigInt, _>(after.xid)
-    .bind::<SqlUuid, _>(after.event_id)
-    .bind::<BigInt, _>(limit))
     .load(&mut &*conn)
     .await?)
 }
@@ -130,10 +134,12 @@ struct Answer {
 
 /// Tells whether events are committed beyond a place, safe to pass or not: then a look a moment later finds more.
 pub async fn waiting(conn: &AsyncPgConnection, after: Position) -> Result<bool> {
-    let answer: Answer = Prepared(sql_query("SELECT EXISTS (SELECT FROM events WHERE (xid, id) > ($1, $2)) AS yes")
-        .bind::<BigInt, _>(after.xid)
-        .bind::<SqlUuid, _>(after.event_id))
-        .get_result(&mut &*conn)
-        .await?;
+    let answer: Answer = Prepared(
+        sql_query("SELECT EXISTS (SELECT FROM events WHERE (xid, id) > ($1, $2)) AS yes")
+            .bind::<BigInt, _>(after.xid)
+            .bind::<SqlUuid, _>(after.event_id),
+    )
+    .get_result(&mut &*conn)
+    .await?;
     Ok(answer.yes)
 }

@@ -31,7 +31,16 @@ mod tests {
             assert!(known(kind), "{kind}");
         }
         let long = format!("custom:{}", "x".repeat(129));
-        for kind in ["", "card-publish", "Card-Published", "order paid", "custom:", "custom:card-published", "custom:a\u{7}b", &long] {
+        for kind in [
+            "",
+            "card-publish",
+            "Card-Published",
+            "order paid",
+            "custom:",
+            "custom:card-published",
+            "custom:a\u{7}b",
+            &long,
+        ] {
             assert!(!known(kind), "{kind}");
         }
     }

@@ -113,6 +113,9 @@ mod tests {
     #[test]
     fn an_envelope_without_the_parts_stays_whole() {
         let both = Omit { request_payload: true, card_response: true };
-        assert_eq!(both.from_payload(r#"{"id":"evt_1","properties":null}"#).unwrap(), r#"{"id":"evt_1","properties":null}"#);
+        assert_eq!(
+            both.from_payload(r#"{"id":"evt_1","properties":null}"#).unwrap(),
+            r#"{"id":"evt_1","properties":null}"#
+        );
     }
 }

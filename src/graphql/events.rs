@@ -5,8 +5,8 @@ use serde_json::value::RawValue;
 
 use super::connection::Connection;
 use super::context::{app, viewer};
-use super::scalars::StoredJson;
 use crate::clock::Time;
+use crate::db::StoredJson;
 use crate::db::page::PageRequest;
 use crate::error::{Error, Result};
 use crate::events::log::{self, Filter, Logged, Place};
@@ -103,10 +103,11 @@ impl EventsQuery {
     ) -> Result<Connection<AnalyticsEvent>> {
         let access = viewer(ctx)?.access(environment_id)?;
         let request = PageRequest::<EventId>::new(first, None)?;
-        let place = |cursor: &str| Place::read(cursor).ok_or_else(|| Error::invalid("/after", "is not a cursor of this list"));
+        let place =
+            |cursor: &str| Place::read(cursor).ok_or_else(|| Error::invalid("/after", "is not a cursor of this list"));
         let after = after.as_deref().map(place).transpose()?;
         let filter = filter.unwrap_or_default().into();
-        let page = log::list(app(ctx)?, &access, &filter, request.first, after).await?;
+        let page = log::list(app(ctx)?, access.read_events()?, &filter, request.first, after).await?;
         Ok(Connection::paged(page, |row| row.place().cursor(), AnalyticsEvent))
     }
 }

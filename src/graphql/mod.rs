@@ -13,8 +13,10 @@
 pub mod connection;
 pub mod context;
 pub mod errors;
+pub mod events;
 pub mod limits;
 pub mod scalars;
+pub mod webhooks;
 
 use std::time::Duration;
 

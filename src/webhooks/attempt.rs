@@ -142,8 +142,12 @@ async fn exchange(
     answer: &mut Answer,
 ) -> Result<(), &'static str> {
     let request = outbound.request(target.method.clone(), &target.url).map_err(|_| "destination_refused")?;
-    let mut response =
-        request.headers(composed.headers.clone()).body(composed.body.clone()).send().await.map_err(|error| word(&error))?;
+    let mut response = request
+        .headers(composed.headers.clone())
+        .body(composed.body.clone())
+        .send()
+        .await
+        .map_err(|error| word(&error))?;
     answer.status = Some(response.status().as_u16());
     answer.headers = std::mem::take(response.headers_mut());
     while let Some(chunk) = response.chunk().await.map_err(|_| "response_broken")? {

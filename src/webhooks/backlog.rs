@@ -71,8 +71,9 @@ pub struct Numbered {
 
 /// Particular deliveries, in order.
 pub async fn numbered(conn: &AsyncPgConnection, wanted: &[Numbered]) -> Result<Vec<Waiting>> {
-    Ok(Prepared(sql_query(
-        "SELECT wanted.webhook_id, log.seq, log.event_id, log.received_at, event.payload
+    Ok(Prepared(
+        sql_query(
+            "SELECT wanted.webhook_id, log.seq, log.event_id, log.received_at, event.payload
          FROM UNNEST($1::uuid[], $2::uuid[], $3::bigint[]) AS wanted (environment_id, webhook_id, seq)
          CROSS JOIN LATERAL (
              SELECT d.seq, d.event_id, d.received_at FROM webhook_deliveries d
@@ -83,10 +84,11 @@ pub async fn numbered(conn: &AsyncPgConnection, wanted: &[Numbered]) -> Result<V
              WHERE e.environment_id = wanted.environment_id AND e.id = log.event_id AND e.received_at = log.received_at
              LIMIT 1) AS event ON true
          ORDER BY wanted.webhook_id, log.seq",
+        )
+        .bind::<Array<SqlUuid>, _>(wanted.iter().map(|wanted| wanted.env).collect::<Vec<_>>())
+        .bind::<Array<SqlUuid>, _>(wanted.iter().map(|wanted| wanted.webhook).collect::<Vec<_>>())
+        .bind::<Array<BigInt>, _>(wanted.iter().map(|wanted| wanted.seq).collect::<Vec<_>>()),
     )
-    .bind::<Array<SqlUuid>, _>(wanted.iter().map(|wanted| wanted.env).collect::<Vec<_>>())
-    .bind::<Array<SqlUuid>, _>(wanted.iter().map(|wanted| wanted.webhook).collect::<Vec<_>>())
-    .bind::<Array<BigInt>, _>(wanted.iter().map(|wanted| wanted.seq).collect::<Vec<_>>()))
     .load(&mut &*conn)
     .await?)
 }
@@ -133,20 +135,22 @@ pub(super) async fn postpone_in(tx: &mut Tx, retries: &[&Retry]) -> Result<()> {
     if retries.is_empty() {
         return Ok(());
     }
-    Prepared(sql_query(
-        "INSERT INTO webhook_retries (environment_id, webhook_id, seq, seqs, attempts, due_at)
+    Prepared(
+        sql_query(
+            "INSERT INTO webhook_retries (environment_id, webhook_id, seq, seqs, attempts, due_at)
          SELECT environment_id, webhook_id, seq, seqs::bigint[], attempts, due_at
          FROM UNNEST($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::integer[], $6::timestamptz[])
               AS new (environment_id, webhook_id, seq, seqs, attempts, due_at)
          ON CONFLICT ON CONSTRAINT webhook_retries_pkey
          DO UPDATE SET attempts = EXCLUDED.attempts, due_at = EXCLUDED.due_at",
+        )
+        .bind::<Array<SqlUuid>, _>(retries.iter().map(|retry| retry.environment_id).collect::<Vec<_>>())
+        .bind::<Array<SqlUuid>, _>(retries.iter().map(|retry| retry.webhook_id).collect::<Vec<_>>())
+        .bind::<Array<BigInt>, _>(retries.iter().map(|retry| retry.seq).collect::<Vec<_>>())
+        .bind::<Array<Text>, _>(retries.iter().map(|retry| stream::array(&retry.seqs)).collect::<Vec<_>>())
+        .bind::<Array<Integer>, _>(retries.iter().map(|retry| retry.attempts).collect::<Vec<_>>())
+        .bind::<Array<Timestamptz>, _>(retries.iter().map(|retry| retry.due_at).collect::<Vec<_>>()),
     )
-    .bind::<Array<SqlUuid>, _>(retries.iter().map(|retry| retry.environment_id).collect::<Vec<_>>())
-    .bind::<Array<SqlUuid>, _>(retries.iter().map(|retry| retry.webhook_id).collect::<Vec<_>>())
-    .bind::<Array<BigInt>, _>(retries.iter().map(|retry| retry.seq).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(retries.iter().map(|retry| stream::array(&retry.seqs)).collect::<Vec<_>>())
-    .bind::<Array<Integer>, _>(retries.iter().map(|retry| retry.attempts).collect::<Vec<_>>())
-    .bind::<Array<Timestamptz>, _>(retries.iter().map(|retry| retry.due_at).collect::<Vec<_>>()))
     .execute(&mut tx.conn())
     .await?;
     Ok(())
@@ -157,14 +161,16 @@ pub(super) async fn finish_in(tx: &mut Tx, finished: &[Numbered]) -> Result<()> 
     if finished.is_empty() {
         return Ok(());
     }
-    Prepared(sql_query(
-        "DELETE FROM webhook_retries r
+    Prepared(
+        sql_query(
+            "DELETE FROM webhook_retries r
          USING UNNEST($1::uuid[], $2::uuid[], $3::bigint[]) AS done (environment_id, webhook_id, seq)
          WHERE r.environment_id = done.environment_id AND r.webhook_id = done.webhook_id AND r.seq = done.seq",
+        )
+        .bind::<Array<SqlUuid>, _>(finished.iter().map(|done| done.env).collect::<Vec<_>>())
+        .bind::<Array<SqlUuid>, _>(finished.iter().map(|done| done.webhook).collect::<Vec<_>>())
+        .bind::<Array<BigInt>, _>(finished.iter().map(|done| done.seq).collect::<Vec<_>>()),
     )
-    .bind::<Array<SqlUuid>, _>(finished.iter().map(|done| done.env).collect::<Vec<_>>())
-    .bind::<Array<SqlUuid>, _>(finished.iter().map(|done| done.webhook).collect::<Vec<_>>())
-    .bind::<Array<BigInt>, _>(finished.iter().map(|done| done.seq).collect::<Vec<_>>()))
     .execute(&mut tx.conn())
     .await?;
     Ok(())

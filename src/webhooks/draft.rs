@@ -85,7 +85,8 @@ impl Draft {
         if let Some(Some(name)) = &self.name
             && (name.chars().count() > LONGEST_NAME || name.chars().any(char::is_control))
         {
-            violations.add("/name", format!("name must have at most {LONGEST_NAME} characters and no control characters"));
+            violations
+                .add("/name", format!("name must have at most {LONGEST_NAME} characters and no control characters"));
         }
         if let Some(types) = &self.types {
             if types.is_empty() {

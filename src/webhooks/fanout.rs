@@ -107,11 +107,13 @@ async fn matches(conn: &AsyncPgConnection, facts: &[Fact]) -> Result<Option<(con
         return Ok(None);
     }
     let envs: HashSet<EnvId> = facts.iter().map(|fact| fact.environment_id).collect();
-    let interests: Vec<Interest> = Prepared(sql_query(
-        "SELECT environment_id, id, types, template_id, flow_id, include_test_events, since_xid
+    let interests: Vec<Interest> = Prepared(
+        sql_query(
+            "SELECT environment_id, id, types, template_id, flow_id, include_test_events, since_xid
          FROM webhook_subscriptions WHERE environment_id = ANY($1) AND status = 'active'",
+        )
+        .bind::<Array<SqlUuid>, _>(envs.into_iter().collect::<Vec<_>>()),
     )
-    .bind::<Array<SqlUuid>, _>(envs.into_iter().collect::<Vec<_>>()))
     .load(&mut &*conn)
     .await?;
     Ok(distribute(facts, &interests))
@@ -160,16 +162,18 @@ async fn append_in(tx: &mut Tx, mut rows: Rows) -> Result<()> {
         }
         grown.push(stream::Head { head: seq, ..head });
     }
-    Prepared(sql_query(
-        "INSERT INTO webhook_deliveries (environment_id, webhook_id, seq, event_id, received_at)
+    Prepared(
+        sql_query(
+            "INSERT INTO webhook_deliveries (environment_id, webhook_id, seq, event_id, received_at)
          SELECT * FROM UNNEST($1::uuid[], $2::uuid[], $3::bigint[], $4::uuid[], $5::timestamptz[])
          ON CONFLICT ON CONSTRAINT webhook_deliveries_event_id_key DO NOTHING",
+        )
+        .bind::<Array<SqlUuid>, _>(columns.envs)
+        .bind::<Array<SqlUuid>, _>(columns.webhooks)
+        .bind::<Array<BigInt>, _>(columns.seqs)
+        .bind::<Array<SqlUuid>, _>(columns.events)
+        .bind::<Array<Timestamptz>, _>(columns.received),
     )
-    .bind::<Array<SqlUuid>, _>(columns.envs)
-    .bind::<Array<SqlUuid>, _>(columns.webhooks)
-    .bind::<Array<BigInt>, _>(columns.seqs)
-    .bind::<Array<SqlUuid>, _>(columns.events)
-    .bind::<Array<Timestamptz>, _>(columns.received))
     .execute(&mut tx.conn())
     .await?;
     stream::grow_in(tx, &grown).await

@@ -12,8 +12,18 @@ const LONGEST_VALUE: usize = 4096;
 
 /// Headers that belong to the connection or to the message's form: a caller's value would break the request.
 const REFUSED: &[&str] = &[
-    "host", "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
-    "transfer-encoding", "upgrade", "expect", "http2-settings",
+    "host",
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "expect",
+    "http2-settings",
 ];
 
 /// Checks custom headers. `own` is the name of the environment's own signature header.
@@ -69,9 +79,23 @@ mod tests {
     #[test]
     fn headers_of_the_message_and_the_signature_are_refused() {
         for name in [
-            "Host", "content-type", "Content-Length", "Content-Whatever", "Transfer-Encoding", "connection", "Webhook-Id",
-            "webhook-timestamp", "webhook-signature", "x-acme-signature", "X-Acme-Signature-Next", "x-cardwire-signature",
-            "x-cardwire-signature-next", "", "a b", "naïve", "x:y",
+            "Host",
+            "content-type",
+            "Content-Length",
+            "Content-Whatever",
+            "Transfer-Encoding",
+            "connection",
+            "Webhook-Id",
+            "webhook-timestamp",
+            "webhook-signature",
+            "x-acme-signature",
+            "X-Acme-Signature-Next",
+            "x-cardwire-signature",
+            "x-cardwire-signature-next",
+            "",
+            "a b",
+            "naïve",
+            "x:y",
         ] {
             let error = one(name, "1").unwrap_err();
             assert_eq!(error.violations()[0].pointer, Some(format!("/headers/{name}")), "{name}");

@@ -58,7 +58,12 @@ pub fn request_id(webhook: WebhookId, events: &[EventId]) -> RequestId {
     if let Some(first) = events.first() {
         bytes[..6].copy_from_slice(&first.uuid().as_bytes()[..6]);
     }
-    RequestId::from_uuid(uuid::Builder::from_bytes(bytes).with_variant(uuid::Variant::RFC4122).with_version(uuid::Version::SortRand).into_uuid())
+    RequestId::from_uuid(
+        uuid::Builder::from_bytes(bytes)
+            .with_variant(uuid::Variant::RFC4122)
+            .with_version(uuid::Version::SortRand)
+            .into_uuid(),
+    )
 }
 
 /// The `webhook-id` of a request: the event's id, or that of the request when it carries a batch.
@@ -85,11 +90,15 @@ mod tests {
         let Envelope { request, env, webhook } = envelope();
         assert_eq!(
             envelope().single(r#"{"id":"evt_1"}"#),
-            format!(r#"{{"requestId":"{request}","environmentId":"{env}","webhookId":"{webhook}","isBatched":false,"data":{{"id":"evt_1"}}}}"#)
+            format!(
+                r#"{{"requestId":"{request}","environmentId":"{env}","webhookId":"{webhook}","isBatched":false,"data":{{"id":"evt_1"}}}}"#
+            )
         );
         assert_eq!(
             envelope().batch(&["{}", r#"{"a":1}"#]),
-            format!(r#"{{"requestId":"{request}","environmentId":"{env}","webhookId":"{webhook}","isBatched":true,"data":[{{}},{{"a":1}}]}}"#)
+            format!(
+                r#"{{"requestId":"{request}","environmentId":"{env}","webhookId":"{webhook}","isBatched":true,"data":[{{}},{{"a":1}}]}}"#
+            )
         );
     }
 

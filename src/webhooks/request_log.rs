@@ -15,8 +15,8 @@ use super::subscription;
 use crate::access::{Access, Level, Resource};
 use crate::app::App;
 use crate::clock::Time;
-use crate::db::{Prepared, Tx};
 use crate::db::page::Page;
+use crate::db::{Prepared, Tx};
 use crate::error::{Error, Result};
 use crate::ids::{EnvId, EventId, Id, RequestId, WebhookId};
 
@@ -184,9 +184,16 @@ pub(super) async fn write_in(tx: &mut Tx, entries: &[Entry]) -> Result<()> {
 }
 
 /// The requests of a subscription, newest first. `after` is the cursor of the last entry seen.
-pub async fn list(app: &App, access: &Access, webhook: WebhookId, first: i64, after: Option<&str>) -> Result<Page<Entry>> {
+pub async fn list(
+    app: &App,
+    access: &Access,
+    webhook: WebhookId,
+    first: i64,
+    after: Option<&str>,
+) -> Result<Page<Entry>> {
     access.require(Resource::WebhookRequestLog, Level::View)?;
-    let after = after.map(|cursor| place(cursor).ok_or_else(|| Error::invalid("/after", "is not a cursor of this list")));
+    let after =
+        after.map(|cursor| place(cursor).ok_or_else(|| Error::invalid("/after", "is not a cursor of this list")));
     let after = after.transpose()?;
     let conn = app.read().await?;
     if subscription::find(&conn, access.env(), webhook).await?.is_none() {

@@ -42,7 +42,8 @@ mod tests {
 
     #[test]
     fn the_schedule() {
-        for (n, seconds) in [(0, 5), (1, 10), (2, 20), (10, 5120), (11, 10240), (12, 14400), (22, 14400), (200, 14400)] {
+        for (n, seconds) in [(0, 5), (1, 10), (2, 20), (10, 5120), (11, 10240), (12, 14400), (22, 14400), (200, 14400)]
+        {
             assert_eq!(delay(n, 0.5), Duration::from_secs(seconds), "{n}");
         }
         assert_eq!(delay(0, 0.0), Duration::from_millis(4500));

@@ -7,9 +7,7 @@ use super::subscription::Subscription;
 use crate::clock::Time;
 use crate::error::Result;
 use crate::events::kind::CUSTOM;
-use crate::events::{
-    CardContext, EventContext, PlatformContext, SdkEventContext, StreamContext, TriggerSource, names,
-};
+use crate::events::{CardContext, EventContext, PlatformContext, SdkEventContext, StreamContext, TriggerSource, names};
 use crate::ids::{EventId, Ids};
 
 /// The envelope in the order of its documentation.
@@ -40,7 +38,8 @@ struct Sample<'a> {
 pub fn event(kind: &str, id: EventId, now: Time, subscription: &Subscription, ids: &Ids) -> Result<String> {
     let custom = kind.strip_prefix(CUSTOM);
     let card = kind.starts_with("card-") || kind == "runtime-vars-updated" || kind == "user-redirected";
-    let sdk = custom.is_none() && (names::SDK.contains(&kind) || status(kind).is_some_and(|(_, by_customer)| by_customer));
+    let sdk =
+        custom.is_none() && (names::SDK.contains(&kind) || status(kind).is_some_and(|(_, by_customer)| by_customer));
     let sample = Sample {
         id,
         analytics_event: custom.is_none().then_some(kind),
@@ -123,14 +122,18 @@ fn properties(kind: &str) -> Value {
         "card-snoozed" => json!({ "unsnoozeAt": "2030-01-01T00:00:00.000Z", "interval": "PT1H" }),
         "card-error" => json!({ "message": "example" }),
         "card-voted-up" | "card-voted-down" => json!({ "source": "api" }),
-        "card-subview-displayed" | "card-subview-exited" => json!({ "subviewId": "details", "subviewTitle": "Details" }),
+        "card-subview-displayed" | "card-subview-exited" => {
+            json!({ "subviewId": "details", "subviewTitle": "Details" })
+        }
         "runtime-vars-updated" => json!({ "resolvedVariables": { "amount": "12" } }),
         "stream-displayed" => json!({ "displayMode": "stream" }),
         "user-redirected" => json!({ "linkMethod": "url", "url": "https://example.com/", "trigger": "linkButton" }),
         "video-played" | "video-completed" => json!({ "media": "https://example.com/video.mp4" }),
         "request-failed" => json!({ "operation": "feed", "statusCode": 500 }),
         "notification-sent" | "notification-failed" | "notification-suppressed" => json!({ "platform": "Web" }),
-        "action-flow-step-completed" | "action-flow-step-failed" => json!({ "stepKey": "offer", "stepType": "sendCard" }),
+        "action-flow-step-completed" | "action-flow-step-failed" => {
+            json!({ "stepKey": "offer", "stepType": "sendCard" })
+        }
         "segment-entered" | "segment-exited" => json!({ "segmentName": "Example segment" }),
         _ => json!({}),
     }

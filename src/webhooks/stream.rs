@@ -34,11 +34,13 @@ pub struct Head {
 }
 
 pub(super) async fn create_in(tx: &mut Tx, env: EnvId, webhook: WebhookId) -> Result<()> {
-    Prepared(sql_query("INSERT INTO webhook_streams (environment_id, webhook_id) VALUES ($1, $2)")
-        .bind::<SqlUuid, _>(env)
-        .bind::<SqlUuid, _>(webhook))
-        .execute(&mut tx.conn())
-        .await?;
+    Prepared(
+        sql_query("INSERT INTO webhook_streams (environment_id, webhook_id) VALUES ($1, $2)")
+            .bind::<SqlUuid, _>(env)
+            .bind::<SqlUuid, _>(webhook),
+    )
+    .execute(&mut tx.conn())
+    .await?;
     Ok(())
 }
 
@@ -54,34 +56,38 @@ pub(super) async fn lock_heads_in(
     streams: impl IntoIterator<Item = (EnvId, WebhookId)>,
 ) -> Result<Vec<Head>> {
     let (envs, webhooks): (Vec<_>, Vec<_>) = streams.into_iter().unzip();
-    Ok(Prepared(sql_query(
-        "SELECT s.environment_id, s.webhook_id, s.head FROM webhook_streams s
+    Ok(Prepared(
+        sql_query(
+            "SELECT s.environment_id, s.webhook_id, s.head FROM webhook_streams s
          JOIN UNNEST($1::uuid[], $2::uuid[]) AS wanted (environment_id, webhook_id) USING (environment_id, webhook_id)
          ORDER BY s.environment_id, s.webhook_id FOR UPDATE OF s",
+        )
+        .bind::<Array<SqlUuid>, _>(envs)
+        .bind::<Array<SqlUuid>, _>(webhooks),
     )
-    .bind::<Array<SqlUuid>, _>(envs)
-    .bind::<Array<SqlUuid>, _>(webhooks))
     .load(&mut tx.conn())
     .await?)
 }
 
 /// Raises the heads of locked streams and says when what was added may be sent: at once, or as a batch.
 pub(super) async fn grow_in(tx: &mut Tx, heads: &[Head]) -> Result<()> {
-    Prepared(sql_query(
-        "UPDATE webhook_streams s
+    Prepared(
+        sql_query(
+            "UPDATE webhook_streams s
          SET head = grown.head,
              ready_at = CASE WHEN w.batched AND grown.head - s.cursor < $4 THEN coalesce(s.ready_at, $6)
                              ELSE least(s.ready_at, $5) END
          FROM UNNEST($1::uuid[], $2::uuid[], $3::bigint[]) AS grown (environment_id, webhook_id, head)
          JOIN webhook_subscriptions w ON w.environment_id = grown.environment_id AND w.id = grown.webhook_id
          WHERE s.environment_id = grown.environment_id AND s.webhook_id = grown.webhook_id",
+        )
+        .bind::<Array<SqlUuid>, _>(heads.iter().map(|head| head.environment_id).collect::<Vec<_>>())
+        .bind::<Array<SqlUuid>, _>(heads.iter().map(|head| head.webhook_id).collect::<Vec<_>>())
+        .bind::<Array<BigInt>, _>(heads.iter().map(|head| head.head).collect::<Vec<_>>())
+        .bind::<BigInt, _>(i64::try_from(payload::BATCH).map_err(Error::internal)?)
+        .bind::<Timestamptz, _>(tx.now())
+        .bind::<Timestamptz, _>(tx.now().plus(BATCH_WAIT)),
     )
-    .bind::<Array<SqlUuid>, _>(heads.iter().map(|head| head.environment_id).collect::<Vec<_>>())
-    .bind::<Array<SqlUuid>, _>(heads.iter().map(|head| head.webhook_id).collect::<Vec<_>>())
-    .bind::<Array<BigInt>, _>(heads.iter().map(|head| head.head).collect::<Vec<_>>())
-    .bind::<BigInt, _>(i64::try_from(payload::BATCH).map_err(Error::internal)?)
-    .bind::<Timestamptz, _>(tx.now())
-    .bind::<Timestamptz, _>(tx.now().plus(BATCH_WAIT)))
     .execute(&mut tx.conn())
     .await?;
     Ok(())
@@ -89,11 +95,11 @@ pub(super) async fn grow_in(tx: &mut Tx, heads: &[Head]) -> Result<()> {
 
 /// Tells whoever delivers that the subscription reads differently now.
 pub(super) async fn revise_in(tx: &mut Tx, env: EnvId, webhook: WebhookId) -> Result<()> {
-    Prepared(sql_query(
-        "UPDATE webhook_streams SET revision = revision + 1 WHERE environment_id = $1 AND webhook_id = $2",
+    Prepared(
+        sql_query("UPDATE webhook_streams SET revision = revision + 1 WHERE environment_id = $1 AND webhook_id = $2")
+            .bind::<SqlUuid, _>(env)
+            .bind::<SqlUuid, _>(webhook),
     )
-    .bind::<SqlUuid, _>(env)
-    .bind::<SqlUuid, _>(webhook))
     .execute(&mut tx.conn())
     .await?;
     Ok(())
@@ -181,8 +187,9 @@ struct Due {
 
 /// When something of an active subscription may be sent next.
 pub async fn next_due(conn: &AsyncPgConnection, holder: &str, now: Time) -> Result<Option<Time>> {
-    let due: Due = Prepared(sql_query(
-        "SELECT min(greatest(
+    let due: Due = Prepared(
+        sql_query(
+            "SELECT min(greatest(
              CASE WHEN s.open <> '{}' THEN $2 ELSE least(s.ready_at, s.retry_at) END,
              s.paused_until,
              CASE WHEN s.holder <> $1 THEN s.leased_until END)) AS at
@@ -190,9 +197,10 @@ pub async fn next_due(conn: &AsyncPgConnection, holder: &str, now: Time) -> Resu
          JOIN webhook_subscriptions w
               ON w.environment_id = s.environment_id AND w.id = s.webhook_id AND w.status = 'active'
          WHERE s.open <> '{}' OR s.ready_at IS NOT NULL OR s.retry_at IS NOT NULL",
+        )
+        .bind::<Text, _>(holder)
+        .bind::<Timestamptz, _>(now),
     )
-    .bind::<Text, _>(holder)
-    .bind::<Timestamptz, _>(now))
     .get_result(&mut &*conn)
     .await?;
     Ok(due.at)
@@ -233,15 +241,17 @@ struct Held {
 
 /// Locks those of the streams that are still ours.
 pub(super) async fn lock_held_in(tx: &mut Tx, advances: &[Advance]) -> Result<Vec<WebhookId>> {
-    let held: Vec<Held> = Prepared(sql_query(
-        "SELECT s.webhook_id FROM webhook_streams s
+    let held: Vec<Held> = Prepared(
+        sql_query(
+            "SELECT s.webhook_id FROM webhook_streams s
          JOIN UNNEST($1::uuid[], $2::uuid[], $3::uuid[]) AS ours (environment_id, webhook_id, lease)
               USING (environment_id, webhook_id, lease)
          ORDER BY s.environment_id, s.webhook_id FOR UPDATE OF s",
+        )
+        .bind::<Array<SqlUuid>, _>(advances.iter().map(|advance| advance.environment_id).collect::<Vec<_>>())
+        .bind::<Array<SqlUuid>, _>(advances.iter().map(|advance| advance.webhook_id).collect::<Vec<_>>())
+        .bind::<Array<SqlUuid>, _>(advances.iter().map(|advance| advance.lease).collect::<Vec<_>>()),
     )
-    .bind::<Array<SqlUuid>, _>(advances.iter().map(|advance| advance.environment_id).collect::<Vec<_>>())
-    .bind::<Array<SqlUuid>, _>(advances.iter().map(|advance| advance.webhook_id).collect::<Vec<_>>())
-    .bind::<Array<SqlUuid>, _>(advances.iter().map(|advance| advance.lease).collect::<Vec<_>>()))
     .load(&mut tx.conn())
     .await?;
     Ok(held.into_iter().map(|held| held.webhook_id).collect())
@@ -252,8 +262,9 @@ pub(super) async fn advance_in(tx: &mut Tx, advances: &[Advance]) -> Result<Vec<
     fn column<T>(advances: &[Advance], of: impl Fn(&Advance) -> T) -> Vec<T> {
         advances.iter().map(of).collect()
     }
-    Ok(Prepared(sql_query(
-        "UPDATE webhook_streams s
+    Ok(Prepared(
+        sql_query(
+            "UPDATE webhook_streams s
          SET cursor = new.cursor, open = new.open::bigint[], failures = new.failures, paused_until = new.paused_until,
              ready_at = CASE WHEN s.head > new.cursor THEN coalesce(new.ready_at, s.ready_at) END,
              retry_at = (SELECT min(r.due_at) FROM webhook_retries r
@@ -266,17 +277,18 @@ pub(super) async fn advance_in(tx: &mut Tx, advances: &[Advance]) -> Result<Vec<
               AS new (environment_id, webhook_id, lease, cursor, open, failures, paused_until, ready_at, release)
          WHERE s.environment_id = new.environment_id AND s.webhook_id = new.webhook_id AND s.lease = new.lease
          RETURNING s.webhook_id, s.revision, s.retry_at",
+        )
+        .bind::<Array<SqlUuid>, _>(column(advances, |advance| advance.environment_id))
+        .bind::<Array<SqlUuid>, _>(column(advances, |advance| advance.webhook_id))
+        .bind::<Array<SqlUuid>, _>(column(advances, |advance| advance.lease))
+        .bind::<Array<BigInt>, _>(column(advances, |advance| advance.cursor))
+        .bind::<Array<Text>, _>(column(advances, |advance| array(&advance.open)))
+        .bind::<Array<Integer>, _>(column(advances, |advance| advance.failures))
+        .bind::<Array<Nullable<Timestamptz>>, _>(column(advances, |advance| advance.paused_until))
+        .bind::<Array<Nullable<Timestamptz>>, _>(column(advances, |advance| advance.ready_at))
+        .bind::<Array<Bool>, _>(column(advances, |advance| advance.release))
+        .bind::<Timestamptz, _>(tx.now().plus(TERM)),
     )
-    .bind::<Array<SqlUuid>, _>(column(advances, |advance| advance.environment_id))
-    .bind::<Array<SqlUuid>, _>(column(advances, |advance| advance.webhook_id))
-    .bind::<Array<SqlUuid>, _>(column(advances, |advance| advance.lease))
-    .bind::<Array<BigInt>, _>(column(advances, |advance| advance.cursor))
-    .bind::<Array<Text>, _>(column(advances, |advance| array(&advance.open)))
-    .bind::<Array<Integer>, _>(column(advances, |advance| advance.failures))
-    .bind::<Array<Nullable<Timestamptz>>, _>(column(advances, |advance| advance.paused_until))
-    .bind::<Array<Nullable<Timestamptz>>, _>(column(advances, |advance| advance.ready_at))
-    .bind::<Array<Bool>, _>(column(advances, |advance| advance.release))
-    .bind::<Timestamptz, _>(tx.now().plus(TERM)))
     .load(&mut tx.conn())
     .await?)
 }
