@@ -12,6 +12,7 @@
 
 pub mod connection;
 pub mod context;
+pub mod customers;
 pub mod errors;
 pub mod limits;
 pub mod scalars;
