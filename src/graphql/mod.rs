@@ -13,6 +13,7 @@
 pub mod access;
 pub mod connection;
 pub mod context;
+pub mod customers;
 pub mod errors;
 pub mod limits;
 pub mod scalars;
