@@ -81,7 +81,9 @@ impl Asked {
                 "types" => filter.types.get_or_insert_default().extend(value.split(',').map(str::to_owned)),
                 "endUserId" => filter.end_user_id = Some(value.into_owned()),
                 // An id of another shape is that of no card, so no event is about it.
-                "cardInstanceId" => filter.card = Some(CardId::parse(&value).unwrap_or(Id::from_uuid(uuid::Uuid::nil()))),
+                "cardInstanceId" => {
+                    filter.card = Some(CardId::parse(&value).unwrap_or(Id::from_uuid(uuid::Uuid::nil())))
+                }
                 "flowInvocationId" => filter.invocation = Some(value.into_owned()),
                 "isTest" => filter.is_test = Some(truth(&value)?),
                 "limit" => asked.limit = limit(&value)?,
@@ -130,7 +132,10 @@ mod tests {
 
     #[test]
     fn parameters() {
-        let asked = Asked::parse("types=card-published,card-completed&types=custom:a%20b&isTest=false&limit=7&endUserId=a%2Bb", now());
+        let asked = Asked::parse(
+            "types=card-published,card-completed&types=custom:a%20b&isTest=false&limit=7&endUserId=a%2Bb",
+            now(),
+        );
         let asked = asked.unwrap();
         assert_eq!(asked.filter.types.unwrap(), ["card-published", "card-completed", "custom:a b"]);
         assert_eq!((asked.filter.is_test, asked.limit), (Some(false), 7));
@@ -139,9 +144,13 @@ mod tests {
 
     #[test]
     fn mistakes_name_their_parameter() {
-        for (query, parameter) in
-            [("from=soon", "from"), ("isTest=maybe", "isTest"), ("limit=1001", "limit"), ("limit=0", "limit"), ("cursor=x", "cursor")]
-        {
+        for (query, parameter) in [
+            ("from=soon", "from"),
+            ("isTest=maybe", "isTest"),
+            ("limit=1001", "limit"),
+            ("limit=0", "limit"),
+            ("cursor=x", "cursor"),
+        ] {
             assert_eq!(Asked::parse(query, now()).unwrap_err().violations()[0].parameter, Some(parameter), "{query}");
         }
     }
