@@ -3,3 +3,4 @@
 mod foundation;
 mod laws;
 mod support;
+mod walk;
