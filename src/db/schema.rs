@@ -1,6 +1,35 @@
 // @generated automatically by Diesel CLI.
 
 diesel::table! {
+    api_credentials (environment_id, id) {
+        environment_id -> Uuid,
+        id -> Uuid,
+        name -> Text,
+        role -> Text,
+        secret_hash -> Bytea,
+        last_used_at -> Nullable<Timestamptz>,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        revision -> Int4,
+    }
+}
+
+diesel::table! {
+    audit_entries (organisation_id, id) {
+        organisation_id -> Uuid,
+        id -> Uuid,
+        environment_id -> Nullable<Uuid>,
+        at -> Timestamptz,
+        actor -> Text,
+        action -> Text,
+        object_type -> Text,
+        object_id -> Text,
+        fields -> Array<Text>,
+        address -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
     cards (environment_id, id) {
         environment_id -> Uuid,
         id -> Uuid,
@@ -154,11 +183,89 @@ diesel::table! {
 }
 
 diesel::table! {
+    group_members (organisation_id, group_id, member_id) {
+        organisation_id -> Uuid,
+        group_id -> Uuid,
+        member_id -> Uuid,
+    }
+}
+
+diesel::table! {
+    group_roles (organisation_id, group_id, role_id) {
+        organisation_id -> Uuid,
+        group_id -> Uuid,
+        role_id -> Uuid,
+        environment_ids -> Nullable<Array<Uuid>>,
+    }
+}
+
+diesel::table! {
+    groups (organisation_id, id) {
+        organisation_id -> Uuid,
+        id -> Uuid,
+        title -> Text,
+        description -> Text,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        revision -> Int4,
+    }
+}
+
+diesel::table! {
+    instance_setup (only_one) {
+        only_one -> Bool,
+        token_hash -> Bytea,
+        completed_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
     leases (name) {
         name -> Text,
         holder -> Text,
         fence -> Int8,
         until_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    member_invitations (organisation_id, id) {
+        organisation_id -> Uuid,
+        id -> Uuid,
+        first_name -> Text,
+        last_name -> Text,
+        email -> Text,
+        group_ids -> Array<Uuid>,
+        token_hash -> Bytea,
+        invited_by -> Uuid,
+        created_at -> Timestamptz,
+        expires_at -> Timestamptz,
+        accepted_at -> Nullable<Timestamptz>,
+        revoked_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    member_sessions (token_hash) {
+        token_hash -> Bytea,
+        member_id -> Uuid,
+        created_at -> Timestamptz,
+        last_used_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    members (organisation_id, id) {
+        organisation_id -> Uuid,
+        id -> Uuid,
+        first_name -> Text,
+        last_name -> Text,
+        email -> Text,
+        user_id -> Text,
+        password_hash -> Text,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        revision -> Int4,
     }
 }
 
@@ -171,6 +278,47 @@ diesel::table! {
         created_at -> Timestamptz,
         updated_at -> Timestamptz,
         revision -> Int4,
+    }
+}
+
+diesel::table! {
+    roles (organisation_id, id) {
+        organisation_id -> Uuid,
+        id -> Uuid,
+        built_in -> Nullable<Text>,
+        title -> Text,
+        description -> Text,
+        levels -> Jsonb,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        revision -> Int4,
+    }
+}
+
+diesel::table! {
+    sdk_keys (environment_id, id) {
+        environment_id -> Uuid,
+        id -> Uuid,
+        name -> Text,
+        kind -> Text,
+        public_key -> Nullable<Text>,
+        jwks -> Nullable<Jsonb>,
+        max_token_days -> Int4,
+        allowed_issuers -> Array<Text>,
+        allowed_audiences -> Array<Text>,
+        user_id_claim -> Nullable<Text>,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        revision -> Int4,
+    }
+}
+
+diesel::table! {
+    sign_in_attempts (email_hash) {
+        email_hash -> Bytea,
+        attempts -> Int4,
+        began_at -> Timestamptz,
+        locked_until -> Nullable<Timestamptz>,
     }
 }
 
@@ -268,14 +416,23 @@ diesel::table! {
     }
 }
 
+diesel::joinable!(api_credentials -> environments (environment_id));
+diesel::joinable!(audit_entries -> organisations (organisation_id));
 diesel::joinable!(cards -> environments (environment_id));
 diesel::joinable!(customers -> environments (environment_id));
 diesel::joinable!(environments -> organisations (organisation_id));
 diesel::joinable!(feed_changes -> environments (environment_id));
 diesel::joinable!(feed_heads -> environments (environment_id));
+diesel::joinable!(groups -> organisations (organisation_id));
+diesel::joinable!(member_invitations -> organisations (organisation_id));
+diesel::joinable!(members -> organisations (organisation_id));
+diesel::joinable!(roles -> organisations (organisation_id));
+diesel::joinable!(sdk_keys -> environments (environment_id));
 diesel::joinable!(webhook_subscriptions -> environments (environment_id));
 
 diesel::allow_tables_to_appear_in_same_query!(
+    api_credentials,
+    audit_entries,
     cards,
     consumers,
     customers,
@@ -283,8 +440,18 @@ diesel::allow_tables_to_appear_in_same_query!(
     events,
     feed_changes,
     feed_heads,
+    group_members,
+    group_roles,
+    groups,
+    instance_setup,
     leases,
+    member_invitations,
+    member_sessions,
+    members,
     organisations,
+    roles,
+    sdk_keys,
+    sign_in_attempts,
     webhook_deliveries,
     webhook_requests,
     webhook_retries,

@@ -5,6 +5,8 @@
 
 pub mod client;
 pub mod database;
+pub mod receiver;
+pub mod socket;
 
 use std::time::Duration;
 
