@@ -50,9 +50,7 @@ impl Media {
                 "application/json" | "application/*" | "*/*" => Media::Json,
                 _ => continue,
             };
-            let quality = parts
-                .find_map(|parameter| parameter.strip_prefix("q=")?.parse::<f32>().ok())
-                .unwrap_or(1.0);
+            let quality = parts.find_map(|parameter| parameter.strip_prefix("q=")?.parse::<f32>().ok()).unwrap_or(1.0);
             if quality > best.0 {
                 best = (quality, media);
             }
@@ -118,9 +116,8 @@ fn from_query(uri: &Uri) -> Result<Operation> {
     for (name, value) in url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
         let value = match name.as_ref() {
             "query" | "operationName" => Value::String(value.into_owned()),
-            "variables" | "extensions" if !value.is_empty() => serde_json::from_str(&value).map_err(|_| {
-                Error::new(Code::InvalidJson, format!("{name} is not JSON")).at(format!("/{name}"))
-            })?,
+            "variables" | "extensions" if !value.is_empty() => serde_json::from_str(&value)
+                .map_err(|_| Error::new(Code::InvalidJson, format!("{name} is not JSON")).at(format!("/{name}")))?,
             _ => continue,
         };
         members.insert(name.into_owned(), value);

@@ -166,7 +166,10 @@ mod tests {
     fn frames_are_read_strictly() {
         let read = |text: &str| ClientMessage::read(text).map_err(|close| close.code);
         assert_eq!(read(r#"{"type":"connection_init"}"#), Ok(ClientMessage::Init { payload: json!({}) }));
-        assert_eq!(read(r#"{"type":"ping","payload":{"a":1}}"#), Ok(ClientMessage::Ping { payload: Some(json!({"a":1})) }));
+        assert_eq!(
+            read(r#"{"type":"ping","payload":{"a":1}}"#),
+            Ok(ClientMessage::Ping { payload: Some(json!({"a":1})) })
+        );
         assert_eq!(read(r#"{"type":"complete","id":"1"}"#), Ok(ClientMessage::Complete { id: "1".into() }));
         for text in [
             "",
