@@ -12,7 +12,7 @@ async fn post(test: &TestApp, headers: &[(&str, &str)], body: impl Into<Vec<u8>>
     test.client.send("POST", "/graphql", headers, body).await
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_query_is_answered_in_the_preferred_media_type() {
     let test = TestApp::start().await;
     let body = json!({"query": "{ __typename }"}).to_string();
@@ -27,7 +27,7 @@ async fn a_query_is_answered_in_the_preferred_media_type() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn get_runs_queries_only() {
     let test = TestApp::start().await;
     let get = async |query: &str| test.client.send("GET", &format!("/graphql?{query}"), &[MODERN], "").await;
@@ -41,7 +41,7 @@ async fn get_runs_queries_only() {
     assert_eq!((answer.status, answer.errors()), (405, vec!["method_not_allowed".to_owned()]));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_foreign_page_could_send_is_not_executed() {
     let test = TestApp::start().await;
     let body = json!({"query": "{ __typename }"}).to_string();
@@ -52,7 +52,7 @@ async fn what_a_foreign_page_could_send_is_not_executed() {
     assert_eq!(post(&test, &[], body).await.status, 415);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn refusals_have_the_status_of_their_code_for_the_modern_media_type() {
     let test = TestApp::start().await;
     let deep = "{a".repeat(40) + &"}".repeat(40);
@@ -93,7 +93,7 @@ async fn refusals_have_the_status_of_their_code_for_the_modern_media_type() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn too_large_a_body_is_refused() {
     let test = TestApp::with(|config| config.body_limit = 4096).await;
     let body = json!({"query": format!("{{ __typename }} #{}", "x".repeat(5000))}).to_string();
@@ -101,7 +101,7 @@ async fn too_large_a_body_is_refused() {
     assert_eq!((answer.status, answer.errors()), (413, vec!["payload_too_large".to_owned()]));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn who_has_no_valid_token_is_told_by_status_too() {
     let test = TestApp::start().await;
     let answer = test.client.graphql_with(&[], "{ me { userId } }", Value::Null).await;
@@ -110,7 +110,7 @@ async fn who_has_no_valid_token_is_told_by_status_too() {
     assert_eq!((answer.status, answer.errors()), (401, vec!["unauthenticated".to_owned()]));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn introspection_can_be_turned_off() {
     let query = "{ __schema { queryType { name } } }";
     let test = TestApp::start().await;

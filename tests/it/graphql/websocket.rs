@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::support::TestApp;
 use crate::support::socket::{Heard, Socket};
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn an_operation_runs_after_the_acknowledgement() {
     let test = TestApp::start().await;
     let mut socket = Socket::open(&test.origin, json!({})).await;
@@ -22,7 +22,7 @@ async fn an_operation_runs_after_the_acknowledgement() {
     assert_eq!(socket.next("1").await, json!({"a": "Query"}));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refused_operation_leaves_the_socket_open() {
     let test = TestApp::start().await;
     let mut socket = Socket::open(&test.origin, json!({})).await;
@@ -40,7 +40,7 @@ async fn a_refused_operation_leaves_the_socket_open() {
     assert_eq!(socket.hear().await["type"], "complete");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn each_mistake_has_its_close_code() {
     let test = TestApp::start().await;
     let init = json!({"type": "connection_init"}).to_string();
@@ -67,14 +67,14 @@ async fn each_mistake_has_its_close_code() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn another_sub_protocol_is_not_spoken() {
     let test = TestApp::start().await;
     let mut socket = Socket::connect_as(&test.origin, None).await.unwrap();
     assert_eq!(socket.close_code().await, 4406);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_shutdown_closes_sockets_with_1012() {
     let test = TestApp::start().await;
     let mut socket = Socket::open(&test.origin, json!({})).await;
