@@ -110,8 +110,17 @@ pub async fn groups_of(app: &App, viewer: &Viewer, member: MemberId) -> Result<V
     if viewer.actor.member() != Some(member) {
         viewer.organisation().require(Resource::Member, Level::View)?;
     }
+    held_groups(app, viewer.org, member).await
+}
+
+/// The groups of a member who has just shown who they are.
+pub async fn own_groups(app: &App, member: &Member) -> Result<Vec<GroupId>> {
+    held_groups(app, member.organisation_id, member.id).await
+}
+
+async fn held_groups(app: &App, org: OrgId, member: MemberId) -> Result<Vec<GroupId>> {
     let ids = group_members::table
-        .filter(group_members::organisation_id.eq(viewer.org).and(group_members::member_id.eq(member)))
+        .filter(group_members::organisation_id.eq(org).and(group_members::member_id.eq(member)))
         .order(group_members::group_id)
         .select(group_members::group_id)
         .load(&mut &*app.read().await?)

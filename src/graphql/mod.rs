@@ -12,6 +12,7 @@
 //! Resolvers return `crate::error::Result` and use `?`. The engine carries the error untouched to the transport,
 //! which gives it to [`errors::finish`].
 
+pub mod access;
 pub mod connection;
 pub mod context;
 pub mod errors;
