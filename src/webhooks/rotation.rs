@@ -28,7 +28,7 @@ pub async fn rotate(app: &App, access: &Access, id: WebhookId, overlap_hours: Op
         (subscription.previous_secret, subscription.previous_secret_until) =
             if overlap.is_zero() { (None, None) } else { (Some(old), Some(tx.now().plus(overlap))) };
         save_in(tx, &mut subscription).await?;
-        audit::record_in(tx, access, "rotate-webhook-secret", id, &["secret"]).await?;
+        audit::record_in(tx, access, "webhook-subscription.rotate-secret", id, &["secret"]).await?;
         Ok(subscription)
     })
     .await
@@ -44,7 +44,7 @@ pub async fn finish(app: &App, access: &Access, id: WebhookId) -> Result<Subscri
         }
         (subscription.previous_secret, subscription.previous_secret_until) = (None, None);
         save_in(tx, &mut subscription).await?;
-        audit::record_in(tx, access, "finish-webhook-secret-rotation", id, &["secret"]).await?;
+        audit::record_in(tx, access, "webhook-subscription.finish-rotation", id, &["secret"]).await?;
         Ok(subscription)
     })
     .await

@@ -56,7 +56,7 @@ pub(super) async fn disable_in(tx: &mut Tx, access: &Access, id: WebhookId, reas
     .execute(&mut tx.conn())
     .await?;
     stream::drop_waiting_in(tx, access.env(), id).await?;
-    audit::record_in(tx, access, "disable-webhook-subscription", id, &["status"]).await?;
+    audit::record_in(tx, access, "webhook-subscription.disable", id, &["status"]).await?;
     subscription.status = "disabled".to_owned();
     subscription.disabled_reason = Some(reason.word().to_owned());
     subscription.disabled_at = Some(tx.now());
@@ -85,7 +85,7 @@ pub async fn enable(app: &App, access: &Access, id: WebhookId) -> Result<Subscri
         .execute(&mut tx.conn())
         .await?;
         stream::drop_waiting_in(tx, access.env(), id).await?;
-        audit::record_in(tx, access, "enable-webhook-subscription", id, &["status"]).await?;
+        audit::record_in(tx, access, "webhook-subscription.enable", id, &["status"]).await?;
         subscription.status = "active".to_owned();
         (subscription.disabled_reason, subscription.disabled_at) = (None, None);
         subscription.updated_at = tx.now();
@@ -107,7 +107,7 @@ pub async fn delete(app: &App, access: &Access, id: WebhookId) -> Result<()> {
             .bind::<SqlUuid, _>(id)
             .execute(&mut tx.conn())
             .await?;
-        audit::record_in(tx, access, "delete-webhook-subscription", id, &[]).await
+        audit::record_in(tx, access, "webhook-subscription.delete", id, &[]).await
     })
     .await
 }

@@ -221,7 +221,7 @@ pub async fn create(app: &App, access: &Access, draft: Draft) -> Result<Subscrip
         draft.apply(&mut subscription);
         insert_in(tx, &subscription).await?;
         stream::create_in(tx, env, subscription.id).await?;
-        audit::record_in(tx, access, "create-webhook-subscription", subscription.id, &[]).await?;
+        audit::record_in(tx, access, "webhook-subscription.create", subscription.id, &[]).await?;
         Ok(subscription)
     })
     .await
@@ -252,7 +252,7 @@ pub async fn update(app: &App, access: &Access, id: WebhookId, draft: Draft) -> 
         }
         draft.apply(&mut subscription);
         save_in(tx, &mut subscription).await?;
-        audit::record_in(tx, access, "update-webhook-subscription", id, &changed).await?;
+        audit::record_in(tx, access, "webhook-subscription.update", id, &changed).await?;
         Ok(subscription)
     })
     .await

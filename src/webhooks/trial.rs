@@ -48,7 +48,7 @@ pub async fn send(app: &App, access: &Access, id: WebhookId, kind: Option<&str>)
     let entry = Entry::complete(&target, attempt, &composed, &answer);
     app.transact(async |tx| {
         request_log::write_in(tx, std::slice::from_ref(&entry)).await?;
-        audit::record_in(tx, access, "test-webhook-subscription", id, &[]).await
+        audit::record_in(tx, access, "webhook-subscription.test", id, &[]).await
     })
     .await?;
     Ok(Outcome {

@@ -126,7 +126,7 @@ async fn gone_is_gone() {
     scene.settle().await;
     assert_eq!(scene.status(&subscription).await, "disabled gone");
     let entries = scene.test.column("SELECT actor || ' ' || action AS value FROM audit_entries ORDER BY id").await;
-    assert!(entries.contains(&"system:webhooks disable-webhook-subscription".to_owned()), "{entries:?}");
+    assert!(entries.contains(&"system:webhooks webhook-subscription.disable".to_owned()), "{entries:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -47,7 +47,7 @@ async fn updates_change_what_they_mention() {
     assert_eq!(with_own.reveal(app.vault()).unwrap().expose(), own);
     let fields = scene
         .test
-        .column("SELECT array_to_string(fields, ' ') AS value FROM audit_entries WHERE action = 'update-webhook-subscription' ORDER BY id")
+        .column("SELECT array_to_string(fields, ' ') AS value FROM audit_entries WHERE action = 'webhook-subscription.update' ORDER BY id")
         .await;
     assert_eq!(fields, ["name headers maxRetries", "secret"], "names, never values");
 }
