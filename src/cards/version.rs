@@ -141,23 +141,27 @@ pub struct Sample {
 /// required variables may be missing.
 pub async fn preview(app: &App, access: &Access, id: TemplateId, sample: Sample) -> Result<Rendered> {
     access.require(Resource::CardTemplate, Level::View)?;
-    let (template, content) = {
+    let content = {
         let conn = app.read().await?;
         let template = find(&conn, access.env(), id).await?.ok_or_else(|| Error::not_found("card template"))?;
-        let content = content_of(&conn, access.env(), id, template.latest_version()).await?;
-        (template, content)
+        content_of(&conn, access.env(), id, template.latest_version()).await?
     };
     let relaxed: Vec<Variable> =
         content.variables().iter().map(|variable| Variable { required: false, ..variable.clone() }).collect();
-    let variables = relaxed_values(&relaxed, &sample)?;
-    let root = serde_json::json!({ "variables": variables, "profile": sample.profile, "payload": { "variables": sample.variables },
-        "steps": {}, "run": { "isTest": true, "flowInvocationId": null, "startedAt": template.updated_at } });
+    let variables = sample_values(&relaxed, &sample)?;
+    let root = serde_json::json!({
+        "payload": { "variables": sample.variables },
+        "variables": variables,
+        "profile": sample.profile,
+        "steps": {},
+        "run": { "isTest": true, "startedAt": app.clock().now() },
+    });
     let context = render::Context { root, zone: jiff::tz::TimeZone::UTC }.with_variables(&variables);
     render::card(&content, &context).map_err(|error| error.at("/content"))
 }
 
 /// Resolves sample variables; faults point into the sample.
-fn relaxed_values(variables: &[Variable], sample: &Sample) -> Result<serde_json::Map<String, Value>> {
+fn sample_values(variables: &[Variable], sample: &Sample) -> Result<serde_json::Map<String, Value>> {
     variable::resolve(variables, &sample.variables, &sample.profile).map_err(|error| {
         let mut violations = error.into_violations();
         for violation in &mut violations {
@@ -234,6 +238,10 @@ struct Head {
 
 #[derive(QueryableByName)]
 struct Body {
+    #[diesel(sql_type = SqlUuid)]
+    template_id: TemplateId,
+    #[diesel(sql_type = Integer)]
+    version: i32,
     #[diesel(sql_type = Bytea)]
     digest: Digest,
     #[diesel(sql_type = Jsonb)]
@@ -242,10 +250,11 @@ struct Body {
 
 /// Adds their content to versions.
 async fn pin(conn: &AsyncPgConnection, env: EnvId, heads: Vec<Head>) -> Result<Vec<Pinned>> {
-    let mut contents = KEPT.lock().take(heads.iter().map(|head| &head.digest));
+    let mut read: HashMap<(TemplateId, i32), Arc<Content>> = HashMap::new();
+    let contents = KEPT.lock().take(heads.iter().map(|head| &head.digest));
     let missing: Vec<&Head> = heads.iter().filter(|head| !contents.contains_key(&head.digest)).collect();
     if !missing.is_empty() {
-        let query = "SELECT digest, content FROM card_template_versions
+        let query = "SELECT template_id, version, digest, content FROM card_template_versions
              JOIN UNNEST($2::uuid[], $3::int[]) AS wanted (template_id, version) USING (template_id, version)
              WHERE environment_id = $1";
         let query = diesel::sql_query(query)
@@ -255,13 +264,12 @@ async fn pin(conn: &AsyncPgConnection, env: EnvId, heads: Vec<Head>) -> Result<V
         let bodies: Vec<Body> = Prepared(query).load(&mut &*conn).await?;
         for body in bodies {
             let content = Arc::new(Content::stored(body.content));
-            KEPT.lock().keep(body.digest.clone(), content.clone());
-            contents.insert(body.digest, content);
+            KEPT.lock().keep(body.digest, content.clone());
+            read.insert((body.template_id, body.version), content);
         }
     }
     let pinned = heads.into_iter().filter_map(|head| {
-        // A draft that was saved between the two statements has another digest: it is read with the next request.
-        let content = contents.get(&head.digest)?.clone();
+        let content = contents.get(&head.digest).or_else(|| read.get(&(head.template_id, head.version)))?.clone();
         Some(Pinned { template: head.template_id, version: head.version, name: head.name, content })
     });
     Ok(pinned.collect())

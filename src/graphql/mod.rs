@@ -15,6 +15,8 @@ pub mod context;
 pub mod errors;
 pub mod limits;
 pub mod scalars;
+pub mod streams;
+pub mod templates;
 
 use std::time::Duration;
 
