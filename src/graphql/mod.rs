@@ -10,8 +10,10 @@
 //! Resolvers return `crate::error::Result` and use `?`. The engine carries the error untouched to the transport,
 //! which gives it to [`errors::finish`].
 
+pub mod access;
 pub mod connection;
 pub mod context;
+pub mod customers;
 pub mod errors;
 pub mod limits;
 pub mod scalars;
