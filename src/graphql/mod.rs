@@ -22,6 +22,8 @@ pub mod limits;
 pub mod scalars;
 pub mod schema;
 mod sdk;
+pub mod streams;
+pub mod templates;
 mod transport;
 pub mod webhooks;
 
