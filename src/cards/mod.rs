@@ -2,6 +2,7 @@
 
 pub mod action;
 pub mod content;
+pub mod feed;
 pub mod feed_change;
 pub mod filter;
 pub mod instance;

@@ -1,12 +1,12 @@
 //! The roots of the schema. Each area adds a line to each root it has fields in.
 
-use async_graphql::MergedObject;
+use async_graphql::{MergedObject, MergedSubscription};
 
-use super::sdk::{SdkMutation, SdkQuery};
+use super::sdk::{SdkMutation, SdkQuery, SdkSubscription};
 use crate::app::App;
 
 /// The whole schema.
-pub type Schema = async_graphql::Schema<Query, Mutation, async_graphql::EmptySubscription>;
+pub type Schema = async_graphql::Schema<Query, Mutation, Subscription>;
 
 /// Everything that can be read.
 #[derive(MergedObject, Default)]
@@ -16,9 +16,13 @@ pub struct Query(SdkQuery);
 #[derive(MergedObject, Default)]
 pub struct Mutation(SdkMutation);
 
+/// Everything that can be followed.
+#[derive(MergedSubscription, Default)]
+pub struct Subscription(SdkSubscription);
+
 /// The schema for an application.
 pub fn build(app: &App) -> Schema {
-    let schema = Schema::build(Query::default(), Mutation::default(), async_graphql::EmptySubscription)
+    let schema = Schema::build(Query::default(), Mutation::default(), Subscription::default())
         .data(app.clone())
         .limit_directives(10);
     if app.config().introspection { schema.finish() } else { schema.disable_introspection().finish() }
@@ -26,5 +30,5 @@ pub fn build(app: &App) -> Schema {
 
 /// The schema as text.
 pub fn sdl() -> String {
-    Schema::build(Query::default(), Mutation::default(), async_graphql::EmptySubscription).finish().sdl()
+    Schema::build(Query::default(), Mutation::default(), Subscription::default()).finish().sdl()
 }
