@@ -15,11 +15,14 @@
 pub mod access;
 pub mod connection;
 pub mod context;
+pub mod customers;
 pub mod errors;
 pub mod limits;
 pub mod scalars;
 pub mod schema;
 mod sdk;
+pub mod streams;
+pub mod templates;
 mod transport;
 
 use std::time::Duration;

@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn changes_while_nobody_waits_are_one_ring() {
         let (hub, ids) = (Hub::default(), Ids::seeded(1));
-        let (env, customer, &[container]) = (ids.unguessable(), ids.unguessable(), ids.unguessable());
+        let (env, customer, container) = (ids.unguessable(), ids.unguessable(), ids.unguessable());
         let listener = hub.listen(env, customer, &[container]);
         for version in 1..=3 {
             hub.announce(&Announcement::Feed { env, customer, version });
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn what_one_has_read_is_still_news_to_another() {
         let (hub, ids) = (Hub::default(), Ids::seeded(1));
-        let (env, customer, &[container]) = (ids.unguessable(), ids.unguessable(), ids.unguessable());
+        let (env, customer, container) = (ids.unguessable(), ids.unguessable(), ids.unguessable());
         let (reader, other) = (hub.listen(env, customer, &[container]), hub.listen(env, customer, &[container]));
         reader.has_read(5);
         hub.announce(&Announcement::Feed { env, customer, version: 5 });

@@ -4,3 +4,4 @@ mod foundation;
 mod graphql;
 mod laws;
 mod support;
+mod walk;
