@@ -3,12 +3,14 @@
 //! A handler reads its request through [`json`], asks one operation, and puts the answer into the envelope.
 //! Rules live in the operations; codes and statuses in [`errors`].
 
+mod analytics;
 pub mod auth;
 mod credentials;
 mod environments;
 pub mod errors;
 pub mod json;
 mod oauth;
+mod webhook;
 
 use axum::Router;
 
@@ -16,5 +18,10 @@ use crate::app::App;
 
 /// All REST routes.
 pub fn routes() -> Router<App> {
-    Router::new().merge(oauth::routes()).merge(environments::routes()).merge(credentials::routes())
+    Router::new()
+        .merge(oauth::routes())
+        .merge(environments::routes())
+        .merge(credentials::routes())
+        .merge(webhook::routes())
+        .merge(analytics::routes())
 }
