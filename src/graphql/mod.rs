@@ -13,11 +13,11 @@
 //! which gives it to [`errors::finish`].
 
 pub mod access;
+pub mod cards;
 pub mod connection;
 pub mod context;
 pub mod customers;
 pub mod errors;
-pub mod events;
 pub mod limits;
 pub mod scalars;
 pub mod schema;
@@ -25,7 +25,6 @@ mod sdk;
 pub mod streams;
 pub mod templates;
 mod transport;
-pub mod webhooks;
 
 use std::time::Duration;
 

@@ -3,14 +3,14 @@
 //! A handler reads its request through [`json`], asks one operation, and puts the answer into the envelope.
 //! Rules live in the operations; codes and statuses in [`errors`].
 
-mod analytics;
 pub mod auth;
+mod cards;
 mod credentials;
 mod environments;
 pub mod errors;
 pub mod json;
 mod oauth;
-mod webhook;
+mod users;
 
 use axum::Router;
 
@@ -22,6 +22,6 @@ pub fn routes() -> Router<App> {
         .merge(oauth::routes())
         .merge(environments::routes())
         .merge(credentials::routes())
-        .merge(webhook::routes())
-        .merge(analytics::routes())
+        .merge(users::routes())
+        .merge(cards::routes())
 }

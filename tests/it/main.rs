@@ -5,4 +5,3 @@ mod graphql;
 mod laws;
 mod support;
 mod walk;
-mod webhooks;
