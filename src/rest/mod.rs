@@ -5,11 +5,13 @@
 
 mod analytics;
 pub mod auth;
+mod cards;
 mod credentials;
 mod environments;
 pub mod errors;
 pub mod json;
 mod oauth;
+mod users;
 mod webhook;
 
 use axum::Router;
@@ -22,6 +24,8 @@ pub fn routes() -> Router<App> {
         .merge(oauth::routes())
         .merge(environments::routes())
         .merge(credentials::routes())
+        .merge(users::routes())
+        .merge(cards::routes())
         .merge(webhook::routes())
         .merge(analytics::routes())
 }
