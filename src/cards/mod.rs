@@ -2,6 +2,7 @@
 
 pub mod action;
 pub mod content;
+pub mod erase;
 pub mod feed_change;
 pub mod filter;
 pub mod instance;
@@ -9,7 +10,9 @@ pub mod lifecycle;
 pub mod options;
 pub mod render;
 pub mod select;
+pub mod template;
 pub mod variable;
+pub mod version;
 
 pub use instance::CardInstance;
 pub use lifecycle::Status;

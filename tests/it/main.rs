@@ -2,5 +2,7 @@
 
 mod access;
 mod foundation;
+mod graphql;
 mod laws;
 mod support;
+mod walk;
