@@ -1,6 +1,7 @@
 //! One integration binary: real server, real Postgres, public protocols.
 
 mod foundation;
+mod graphql;
 mod laws;
 mod support;
 mod walk;
