@@ -3,6 +3,7 @@
 mod crash;
 mod foundation;
 mod graphql;
+mod hostile;
 mod laws;
 mod support;
 mod walk;
