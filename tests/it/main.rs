@@ -8,3 +8,4 @@ mod hostile;
 mod laws;
 mod support;
 mod walk;
+mod webhooks;
