@@ -5,9 +5,11 @@ use async_graphql::{MergedObject, MergedSubscription};
 use super::access::{AccessMutation, AccessQuery};
 use super::cards::{CardsMutation, CardsQuery};
 use super::customers::{CustomersMutation, CustomersQuery};
+use super::events::EventsQuery;
 use super::sdk::{SdkMutation, SdkQuery, SdkSubscription};
 use super::streams::{StreamsMutation, StreamsQuery};
 use super::templates::{TemplatesMutation, TemplatesQuery};
+use super::webhooks::{WebhooksMutation, WebhooksQuery};
 use crate::app::App;
 
 /// The whole schema.
@@ -15,11 +17,28 @@ pub type Schema = async_graphql::Schema<Query, Mutation, Subscription>;
 
 /// Everything that can be read.
 #[derive(MergedObject, Default)]
-pub struct Query(AccessQuery, SdkQuery, CardsQuery, CustomersQuery, StreamsQuery, TemplatesQuery);
+pub struct Query(
+    AccessQuery,
+    SdkQuery,
+    CardsQuery,
+    CustomersQuery,
+    StreamsQuery,
+    TemplatesQuery,
+    WebhooksQuery,
+    EventsQuery,
+);
 
 /// Everything that can be changed.
 #[derive(MergedObject, Default)]
-pub struct Mutation(AccessMutation, SdkMutation, CardsMutation, CustomersMutation, StreamsMutation, TemplatesMutation);
+pub struct Mutation(
+    AccessMutation,
+    SdkMutation,
+    CardsMutation,
+    CustomersMutation,
+    StreamsMutation,
+    TemplatesMutation,
+    WebhooksMutation,
+);
 
 /// Everything that can be followed.
 #[derive(MergedSubscription, Default)]
