@@ -14,6 +14,7 @@ pub mod content;
 pub mod deliver;
 pub mod displayed;
 pub mod erase;
+pub mod feed;
 pub mod feed_change;
 pub mod filter;
 pub mod instance;
