@@ -4,19 +4,40 @@
 
 #![recursion_limit = "256"]
 
+// Foundations: no domain in them.
 pub mod clock;
+pub mod config;
 pub mod error;
 pub mod ids;
+pub mod net;
+pub mod secret;
+pub mod telemetry;
+pub mod text;
 
-mod text;
+// How rows become effects.
+pub mod app;
+pub mod db;
+pub mod realtime;
+pub mod worker;
+
+// The domain, from what everything needs to what needs everything.
+pub mod events;
 
 pub mod access;
-pub mod cards;
 pub mod customers;
-pub mod events;
-pub mod flows;
 pub mod streams;
+
+pub mod cards;
+pub mod flows;
 pub mod webhooks;
 
+// The two ways in.
 pub mod graphql;
 pub mod rest;
+
+use worker::AnyWorker;
+
+/// The workers of a server process, in the order in which [`worker::settle`] calls them.
+pub fn workers() -> Vec<AnyWorker> {
+    vec![AnyWorker::new(db::partitions::Partitioner)]
+}

@@ -1,1 +1,12 @@
-//! Empty until its first part lands.
+//! Analytics events: the record of everything that happens, from which webhooks, exports and triggers are fed.
+//!
+//! Cast: a [`NewEvent`] describes what happened; [`record_in`] writes it, with the exact bytes that will be signed
+//! and exported, in the transaction of the change itself. `events` knows no card or flow: facts carry ids and text.
+
+mod fact;
+
+pub(crate) use fact::record_in;
+pub use fact::{
+    CardContext, EventContext, NewEvent, PlatformContext, Recorded, SdkEventContext, StreamContext, TriggerSource,
+    names,
+};

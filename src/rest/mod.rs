@@ -1,1 +1,16 @@
-//! Empty until its first part lands.
+//! The documented REST endpoints: thin translators, one file per resource.
+//!
+//! A handler reads its request through [`json`], asks one operation, and puts the answer into the envelope.
+//! Rules live in the operations; codes and statuses in [`errors`].
+
+pub mod errors;
+pub mod json;
+
+use axum::Router;
+
+use crate::app::App;
+
+/// All REST routes.
+pub fn routes() -> Router<App> {
+    Router::new()
+}

@@ -1,0 +1,136 @@
+//! The composition root: what every operation may reach, and the two ways to the database.
+
+use std::ops::AsyncFnOnce;
+use std::sync::Arc;
+
+use url::Url;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::db::{Connection, Pool, Tx};
+use crate::error::Result;
+use crate::ids::Ids;
+use crate::net::{AddressRules, Outbound};
+use crate::realtime::{Announcement, Hub, Wakes, Work};
+use crate::secret::Vault;
+
+/// The application: cheap to clone, the same for every request and worker of a process.
+#[derive(Clone)]
+pub struct App(Arc<Inner>);
+
+struct Inner {
+    config: Config,
+    origin: Url,
+    pool: Pool,
+    clock: Clock,
+    ids: Ids,
+    vault: Vault,
+    outbound: Outbound,
+    hub: Hub,
+    wakes: Wakes,
+    node: String,
+}
+
+/// The parts an [`App`] is made of.
+pub struct Parts {
+    pub config: Config,
+    /// The origin under which clients reach the server.
+    pub origin: Url,
+    pub pool: Pool,
+    pub clock: Clock,
+    pub ids: Ids,
+    pub vault: Vault,
+}
+
+impl App {
+    pub fn new(parts: Parts) -> Result<App> {
+        let outbound = Outbound::new(AddressRules::new(&parts.config))?;
+        let node = format!("{:016x}", u64::from_le_bytes(Ids::random().bytes()));
+        Ok(App(Arc::new(Inner {
+            config: parts.config,
+            origin: parts.origin,
+            pool: parts.pool,
+            clock: parts.clock,
+            ids: parts.ids,
+            vault: parts.vault,
+            outbound,
+            hub: Hub::default(),
+            wakes: Wakes::default(),
+            node,
+        })))
+    }
+
+    /// Runs `work` in a transaction: all of it happens, or none. Announcements leave after the commit.
+    pub async fn transact<T>(&self, work: impl AsyncFnOnce(&mut Tx) -> Result<T>) -> Result<T> {
+        let mut tx = Tx::begin(self.read().await?, self.clock().now(), self.ids().clone()).await?;
+        match work(&mut tx).await {
+            Ok(value) => {
+                for announcement in tx.commit().await? {
+                    self.announce(&announcement);
+                }
+                Ok(value)
+            }
+            Err(error) => {
+                tx.roll_back().await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// A connection outside a transaction, for reads.
+    pub async fn read(&self) -> Result<Connection> {
+        self.0.pool.get().await
+    }
+
+    fn announce(&self, announcement: &Announcement) {
+        match announcement {
+            Announcement::Wake(work) => self.0.wakes.ring(*work),
+            _ => self.0.hub.announce(announcement),
+        }
+    }
+
+    pub fn wake(&self, work: Work) {
+        self.0.wakes.ring(work);
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    pub fn origin(&self) -> &Url {
+        &self.0.origin
+    }
+
+    pub fn pool(&self) -> &Pool {
+        &self.0.pool
+    }
+
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    pub fn ids(&self) -> &Ids {
+        &self.0.ids
+    }
+
+    pub fn vault(&self) -> &Vault {
+        &self.0.vault
+    }
+
+    pub fn outbound(&self) -> &Outbound {
+        &self.0.outbound
+    }
+
+    pub fn hub(&self) -> &Hub {
+        &self.0.hub
+    }
+
+    pub fn wakes(&self) -> &Wakes {
+        &self.0.wakes
+    }
+
+    /// The name of this process among those that share the database: the holder of its leases.
+    pub fn node(&self) -> &str {
+        &self.0.node
+    }
+}

@@ -1,0 +1,1 @@
+//! The private cluster of the embedded default.

@@ -1,0 +1,64 @@
+//! A transaction: its connection, its one instant, and what will be announced once it is committed.
+
+use diesel_async::{AsyncPgConnection, TransactionManager};
+
+use super::Connection;
+use crate::clock::Time;
+use crate::error::Result;
+use crate::ids::{Id, Ids};
+use crate::realtime::Announcement;
+
+type Manager = <AsyncPgConnection as diesel_async::AsyncConnection>::TransactionManager;
+
+/// Everything done through a `Tx` happens together or not at all.
+///
+/// No network, file or sleep between [`Tx::begin`] and the commit. A `Tx` that is dropped is rolled back: its
+/// connection is not used again.
+pub struct Tx {
+    conn: Connection,
+    now: Time,
+    ids: Ids,
+    announcements: Vec<Announcement>,
+}
+
+impl Tx {
+    pub(crate) async fn begin(mut conn: Connection, now: Time, ids: Ids) -> Result<Tx> {
+        Manager::begin_transaction(&mut *conn).await?;
+        Ok(Tx { conn, now, ids, announcements: Vec::new() })
+    }
+
+    /// Commits and gives the announcements, which may leave only now.
+    pub(crate) async fn commit(mut self) -> Result<Vec<Announcement>> {
+        Manager::commit_transaction(&mut *self.conn).await?;
+        Ok(self.announcements)
+    }
+
+    pub(crate) async fn roll_back(mut self) -> Result<()> {
+        Ok(Manager::rollback_transaction(&mut *self.conn).await?)
+    }
+
+    pub fn conn(&self) -> &AsyncPgConnection {
+        &self.conn
+    }
+
+    /// The instant of this transaction: the same at every call.
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    pub fn ids(&self) -> &Ids {
+        &self.ids
+    }
+
+    /// A new id that sorts by the instant of this transaction.
+    pub fn id<T: Id>(&self) -> T {
+        self.ids.make(self.now)
+    }
+
+    /// Says something to whoever listens, after the commit. A hint: losing it must do no harm.
+    pub fn announce(&mut self, announcement: Announcement) {
+        if !self.announcements.contains(&announcement) {
+            self.announcements.push(announcement);
+        }
+    }
+}

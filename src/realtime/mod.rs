@@ -1,0 +1,39 @@
+//! Hints between tasks: what was announced after a commit, and who listens.
+//!
+//! Every hint may be lost; rows are the truth, and sweeps and polling repair a loss.
+
+mod hub;
+mod wakes;
+
+pub use hub::Hub;
+pub use wakes::Wakes;
+
+use crate::ids::{ContainerId, CustomerId, EnvId};
+
+/// What a transaction says after its commit.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Announcement {
+    /// The cards of a customer changed; the feed head is now at `version`.
+    Feed { env: EnvId, customer: CustomerId, version: i64 },
+    /// A container, or the stream it shows, was changed: whoever shows it must look again.
+    Container { env: EnvId, container: ContainerId },
+    /// Rows became due for a kind of work.
+    Wake(Work),
+}
+
+/// The kinds of work that workers wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Work {
+    /// Tokens of flow runs are ready.
+    Flows,
+    /// Events were recorded and have not been matched with subscriptions.
+    Fanout,
+    /// Deliveries wait for their requests.
+    Webhooks,
+    /// A card got a timed change that may be nearer than the one waited for.
+    CardTimers,
+}
+
+impl Work {
+    pub const ALL: [Work; 4] = [Work::Flows, Work::Fanout, Work::Webhooks, Work::CardTimers];
+}

@@ -1,0 +1,24 @@
+//! In-process wake-ups of workers.
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use super::Work;
+
+/// One bell for each kind of work.
+#[derive(Clone, Default)]
+pub struct Wakes {
+    bells: Arc<[Notify; Work::ALL.len()]>,
+}
+
+impl Wakes {
+    /// The bell of one kind of work. A ring while nobody waits is kept for the next who does.
+    pub fn of(&self, work: Work) -> &Notify {
+        &self.bells[work as usize]
+    }
+
+    pub fn ring(&self, work: Work) {
+        self.of(work).notify_one();
+    }
+}
