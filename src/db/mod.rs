@@ -9,6 +9,7 @@ pub mod embedded;
 pub mod migrations;
 pub mod page;
 pub mod partitions;
+mod prepared;
 #[rustfmt::skip]
 pub mod schema;
 mod tx;
@@ -20,6 +21,7 @@ use diesel_async::pooled_connection::deadpool::{self, Object};
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod};
 
 pub use constraint::OnConstraint;
+pub(crate) use prepared::Prepared;
 pub use tx::Tx;
 
 use crate::error::{Error, Result};
