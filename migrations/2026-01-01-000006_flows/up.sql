@@ -7,9 +7,17 @@ CREATE TABLE flows (
     published_version integer,
     draft_version integer,
     archived_at timestamptz,
+    status text NOT NULL GENERATED ALWAYS AS (
+        CASE
+            WHEN archived_at IS NOT NULL THEN 'archived'
+            WHEN published_version IS NULL THEN 'draft'
+            WHEN draft_version IS NULL THEN 'published'
+            ELSE 'changed'
+        END
+    ) STORED,
     created_at timestamptz NOT NULL,
     updated_at timestamptz NOT NULL,
-    revision bigint NOT NULL DEFAULT 1,
+    revision integer NOT NULL DEFAULT 1,
     CONSTRAINT flows_pkey PRIMARY KEY (environment_id, id),
     CONSTRAINT flows_version_check CHECK (published_version IS NOT NULL OR draft_version IS NOT NULL)
 );

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::error::Violations;
+use crate::text::pointer_token;
 
 /// The properties of one JSON object. Null counts as absent.
 pub(super) struct Fields<'a> {
@@ -86,16 +87,5 @@ impl<'a> Fields<'a> {
 
 /// Appends a property name or index to a JSON Pointer.
 pub(super) fn join(pointer: &str, name: impl std::fmt::Display) -> String {
-    format!("{pointer}/{}", name.to_string().replace('~', "~0").replace('/', "~1"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_escaped_in_pointers() {
-        assert_eq!(join("/a", "b/c~d"), "/a/b~1c~0d");
-        assert_eq!(join("", 3), "/3");
-    }
+    format!("{pointer}/{}", pointer_token(&name.to_string()))
 }

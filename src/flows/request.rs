@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 
 use super::fields::{Fields, join};
 use crate::cards::options::CardOptions;
-use crate::error::{Code, Error, Result, Violation, Violations};
+use crate::error::{Error, Result, Violation, Violations};
+use crate::text::{LONGEST_USER_ID, check_user_id};
 
 /// The most entries of one request.
 pub const ENTRIES: usize = 1_000;
@@ -17,8 +18,6 @@ pub const USER_IDS: usize = 10_000;
 const VARIABLES_BYTES: usize = 64 * 1024;
 const METADATA_BYTES: usize = 16 * 1024;
 const NOTIFICATION_DETAIL_BYTES: usize = 2 * 1024;
-/// The most characters of a customer's id or an invocation id.
-const ID_CHARS: usize = 256;
 
 /// The targets of the specification that this server cannot reach yet.
 const LATER: &[&str] = &["segment", "tag", "filter", "all"];
@@ -40,7 +39,7 @@ pub struct Entry {
     pub refused_ids: Vec<Violation>,
     pub payload: Payload,
     /// Why the whole entry is refused.
-    pub fault: Option<Error>,
+    pub faults: Vec<Violation>,
 }
 
 /// What the flow is given.
@@ -86,7 +85,7 @@ impl Entry {
         if let Some(fields) = Fields::open(value, pointer, &mut violations) {
             entry.read(&fields, &mut violations);
         }
-        entry.fault = violations.finish().err();
+        entry.faults = violations.finish().err().map_or_else(Vec::new, Error::into_violations);
         entry
     }
 
@@ -130,14 +129,10 @@ impl Entry {
 
     fn read_ids(&mut self, ids: &[Value], pointer: impl Fn(usize) -> String) {
         for (index, id) in ids.iter().enumerate() {
-            match id.as_str() {
-                Some(id) if is_id(id) => self.user_ids.push(id.to_owned()),
-                _ => self.refused_ids.push(Violation {
-                    code: Code::ValidationFailed,
-                    detail: format!("a customer's id is a string of 1 to {ID_CHARS} characters without control characters"),
-                    pointer: Some(pointer(index)),
-                    parameter: None,
-                }),
+            let read = id.as_str().ok_or_else(|| Error::invalid("", "a user id is a string"));
+            match read.and_then(|id| check_user_id(id).map(|()| id)) {
+                Ok(id) => self.user_ids.push(id.to_owned()),
+                Err(error) => self.refused_ids.extend(error.at(pointer(index)).into_violations()),
             }
         }
     }
@@ -168,16 +163,12 @@ fn read_object(fields: &Fields<'_>, name: &str, bytes: usize, violations: &mut V
 
 fn read_invocation(fields: &Fields<'_>, violations: &mut Violations) -> Option<String> {
     let id = fields.text("flowInvocationId", violations)?;
-    if !is_id(id) {
-        let rule = format!("flowInvocationId must have 1 to {ID_CHARS} characters and no control characters");
+    // An invocation id obeys the rule of a user id, which is the caller's own too.
+    if check_user_id(id).is_err() {
+        let rule = format!("flowInvocationId has 1 to {LONGEST_USER_ID} characters and no control characters");
         violations.add(fields.pointer("flowInvocationId"), rule);
     }
     Some(id.to_owned())
-}
-
-/// Tells whether a text can be an id that a caller chose.
-fn is_id(text: &str) -> bool {
-    !text.is_empty() && text.chars().count() <= ID_CHARS && !text.chars().any(char::is_control)
 }
 
 #[cfg(test)]
@@ -189,9 +180,8 @@ mod tests {
     /// The pointers of what is wrong with the only entry.
     fn faults(entry: &Value) -> Vec<String> {
         let request = StartRequest::parse(&json!({ "flows": [entry] })).unwrap();
-        let fault = request.entries.into_iter().next().unwrap().fault;
-        let violations = fault.map_or_else(Vec::new, Error::into_violations);
-        violations.into_iter().filter_map(|violation| violation.pointer).collect()
+        let faults = request.entries.into_iter().next().unwrap().faults;
+        faults.into_iter().filter_map(|violation| violation.pointer).collect()
     }
 
     fn user(payload: Value) -> Value {
@@ -206,7 +196,7 @@ mod tests {
             { "target": { "type": "user", "targetUserIds": "c" }, "payload": { "flowInvocationId": "inside" } },
         ] });
         let entries = StartRequest::parse(&body).unwrap().entries;
-        assert!(entries.iter().all(|entry| entry.fault.is_none()));
+        assert!(entries.iter().all(|entry| entry.faults.is_empty()));
         assert_eq!(entries[0].user_ids, ["user-1"]);
         assert_eq!(entries[0].invocation, None);
         assert_eq!(entries[1].user_ids, ["a", "b"]);
@@ -263,7 +253,7 @@ mod tests {
         let target = json!({ "type": "user", "targetUserIds": ["a", "", 3, "x".repeat(257), "line\nbreak", "ü"] });
         let request = StartRequest::parse(&json!({ "flows": [{ "target": target }] })).unwrap();
         let entry = &request.entries[0];
-        assert!(entry.fault.is_none());
+        assert!(entry.faults.is_empty());
         assert_eq!(entry.user_ids, ["a", "ü"]);
         let refused: Vec<_> = entry.refused_ids.iter().filter_map(|violation| violation.pointer.as_deref()).collect();
         let at = |index| format!("/flows/0/target/targetUserIds/{index}");
