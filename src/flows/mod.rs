@@ -21,18 +21,17 @@ mod run;
 mod start;
 mod step;
 mod version;
+mod view;
 
 pub use cancel::{Cancelled, CardsOfRuns, Chosen, cancel};
 pub use engine::Engine;
 pub use flow::{
-    Changes, Flow, FlowFilter, NewFlow, RunsInProgress, State, Trigger, Window, archive, clone, create, delete, find, list, list_from,
-    triggers, update,
+    Changes, Flow, FlowFilter, NewFlow, RunsInProgress, State, Trigger, Window, archive, clone, create, delete, update,
 };
 pub use graph::Graph;
 pub use outcome::{EntryError, EntryOutcome, EntryStatus, Started};
 pub use request::StartRequest;
-pub use run::{
-    FinishedStep, Run, RunFilter, RunStatus, find as find_run, finished_steps, list as list_runs,
-};
+pub use run::{FinishedStep, Run, RunFilter, RunStatus};
 pub use start::{Mode, start, test};
-pub use version::{Version, current, find as find_version, publish};
+pub use version::publish;
+pub use view::{FlowView, RunView, flow, flow_window, flows, run, runs};

@@ -31,6 +31,8 @@ pub struct StartRequest {
 /// One element of `flows`.
 #[derive(Debug, Default)]
 pub struct Entry {
+    /// Where the entry stands in what the caller sent.
+    pub pointer: String,
     /// The caller's idempotency key.
     pub invocation: Option<String>,
     /// The target, valid ids only, in the order given. An id given twice stands here twice.
@@ -80,7 +82,7 @@ impl StartRequest {
 
 impl Entry {
     fn parse(value: &Value, pointer: &str) -> Entry {
-        let mut entry = Entry::default();
+        let mut entry = Entry { pointer: pointer.to_owned(), ..Entry::default() };
         let mut violations = Violations::new();
         if let Some(fields) = Fields::open(value, pointer, &mut violations) {
             entry.read(&fields, &mut violations);

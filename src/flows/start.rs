@@ -113,7 +113,7 @@ pub(super) async fn start_in(
         outcome.rejected = entry.refused_ids.len();
         let told = entry.refused_ids.iter().cloned();
         outcome.errors.extend(told.map(|violation| EntryError { violation, user_id: None }));
-        let resolved = resolve(&launch, entry, place);
+        let resolved = resolve(&launch, entry);
         for user_id in &entry.user_ids {
             let user_id = user_id.as_str();
             if faults.contains_key(&place) {
@@ -121,7 +121,7 @@ pub(super) async fn start_in(
             } else if caller.mode == Mode::Test && !customers.contains_key(user_id) {
                 outcome.ignored += 1;
             } else {
-                match own_variables(&launch, entry, place, &resolved, customers.get(user_id)) {
+                match own_variables(&launch, entry, &resolved, customers.get(user_id)) {
                     Ok(variables) => wanted.push(Wanted { entry: place, user_id, variables }),
                     Err(reason) => refused.push(Refused { entry: place, user_id, reason: Some(reason) }),
                 }
@@ -160,7 +160,7 @@ async fn faults(tx: &Tx, env: EnvId, request: &StartRequest) -> Result<HashMap<u
             found.add(violation.pointer.clone().unwrap_or_default(), violation.detail.clone());
         }
         let options = &entry.payload.card_options;
-        let pointer = format!("/flows/{place}/payload/cardOptions");
+        let pointer = format!("{}/payload/cardOptions", entry.pointer);
         found.check(options.refuse_past(tx.now(), &pointer));
         for (index, stream) in options.stream_ids.iter().flatten().enumerate() {
             if missing.contains(stream) {
@@ -188,7 +188,7 @@ async fn targets(tx: &mut Tx, env: EnvId, request: &StartRequest, mode: Mode) ->
     Ok(found.into_iter().map(|customer| (customer.user_id.clone(), customer)).collect())
 }
 
-fn resolve(launch: &Launch, entry: &Entry, place: usize) -> Resolved {
+fn resolve(launch: &Launch, entry: &Entry) -> Resolved {
     let supplied = &entry.payload.variables;
     let given = |name: &str| supplied.get(name).is_some_and(|value| !value.is_null());
     let personal = launch.graph.variables.iter().any(|variable| variable.profile_field.is_some() && !given(&variable.name));
@@ -197,7 +197,7 @@ fn resolve(launch: &Launch, entry: &Entry, place: usize) -> Resolved {
     }
     match variable::resolve(&launch.graph.variables, supplied, &Map::new()) {
         Ok(variables) => Resolved::Shared(variables),
-        Err(error) => Resolved::Failed(Arc::new(error.at(format!("/flows/{place}")))),
+        Err(error) => Resolved::Failed(Arc::new(error.at(entry.pointer.as_str()))),
     }
 }
 
@@ -205,7 +205,6 @@ fn resolve(launch: &Launch, entry: &Entry, place: usize) -> Resolved {
 fn own_variables(
     launch: &Launch,
     entry: &Entry,
-    place: usize,
     resolved: &Resolved,
     customer: Option<&Customer>,
 ) -> Result<Option<Map<String, Value>>, Arc<Error>> {
@@ -216,7 +215,7 @@ fn own_variables(
             let profile = customer.map(Customer::profile).unwrap_or_default();
             variable::resolve(&launch.graph.variables, &entry.payload.variables, &profile)
                 .map(Some)
-                .map_err(|error| Arc::new(error.at(format!("/flows/{place}"))))
+                .map_err(|error| Arc::new(error.at(entry.pointer.as_str())))
         }
     }
 }

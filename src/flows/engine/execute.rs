@@ -135,7 +135,7 @@ fn order<'w>(
         pinned,
         variables,
         context,
-        options: options::effective(&requested, &card.options, pinned.content.delivery(), &moment),
+        options: options::effective(&requested, &card.options, &pinned.content.delivery().options, &moment),
         origin: Origin {
             lifecycle: run.lifecycle_id,
             flow: run.flow_id,
