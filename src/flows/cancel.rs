@@ -41,13 +41,7 @@ pub struct Cancelled {
 
 /// Cancels runs in progress; those that are over stay as they are. With [`CardsOfRuns::Cancel`] the open cards of
 /// all chosen runs go, also of those that are over.
-pub async fn cancel(
-    app: &App,
-    access: &Access,
-    flow: FlowId,
-    chosen: Chosen,
-    cards: CardsOfRuns,
-) -> Result<Cancelled> {
+pub async fn cancel(app: &App, access: &Access, flow: FlowId, chosen: Chosen, cards: CardsOfRuns) -> Result<Cancelled> {
     require_operation(access)?;
     app.transact(async |tx| {
         let env = access.env();
@@ -69,7 +63,8 @@ pub async fn cancel(
 async fn choose(tx: &Tx, env: EnvId, flow: FlowId, chosen: &Chosen) -> Result<Vec<RunId>> {
     let found = match chosen {
         Chosen::Run(id) => {
-            let query = runs::table.filter(runs::environment_id.eq(env).and(runs::id.eq(id)).and(runs::flow_id.eq(flow)));
+            let query =
+                runs::table.filter(runs::environment_id.eq(env).and(runs::id.eq(id)).and(runs::flow_id.eq(flow)));
             query.select(runs::id).load(&mut tx.conn()).await?
         }
         Chosen::Invocation(invocation) => {

@@ -12,7 +12,12 @@ use crate::events::{PlatformContext, TriggerSource};
 use crate::ids::TriggerId;
 
 /// The `payload` part: fixed at start, the same for all customers of an entry.
-pub(super) fn payload(given: &Payload, user_ids: &[String], source: TriggerSource, trigger: Option<TriggerId>) -> Value {
+pub(super) fn payload(
+    given: &Payload,
+    user_ids: &[String],
+    source: TriggerSource,
+    trigger: Option<TriggerId>,
+) -> Value {
     json!({
         "targetUserIds": user_ids,
         "variables": given.variables,

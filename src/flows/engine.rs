@@ -122,7 +122,12 @@ async fn advance_environment_in(tx: &mut Tx, env: EnvId, mut tokens: Vec<Token>)
     }
     let world = load::World::load(tx.conn(), env, runs).await?;
     let outcomes = execute::all_in(tx, env, &world, &tokens).await?;
-    settle::write_in(tx, env, settle::Round { runs: &world.runs, requests: &world.requests, graphs: &world.graphs }, outcomes)
-        .await?;
+    settle::write_in(
+        tx,
+        env,
+        settle::Round { runs: &world.runs, requests: &world.requests, graphs: &world.graphs },
+        outcomes,
+    )
+    .await?;
     Ok(true)
 }

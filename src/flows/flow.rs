@@ -14,9 +14,9 @@ use super::{cancel, run, version};
 use crate::access::{Access, Level, Resource, audit};
 use crate::app::App;
 use crate::clock::Time;
+use crate::db::Tx;
 use crate::db::page::{Page, PageRequest};
 use crate::db::schema::{flows, triggers as trigger_rows};
-use crate::db::Tx;
 use crate::error::{Code, Error, Result, Violations};
 use crate::ids::{EnvId, FlowId, Id, TriggerId};
 use crate::text;
@@ -266,9 +266,10 @@ pub async fn update(app: &App, access: &Access, id: FlowId, changes: Changes) ->
         violations.check(text::object_name(name, "/name"));
     }
     check_texts(changes.description.as_deref(), changes.metadata.as_ref(), &mut violations);
-    let graph = changes.definition.as_ref().and_then(|definition| {
-        violations.check(Graph::parse(definition).map_err(|error| error.at("/definition")))
-    });
+    let graph = changes
+        .definition
+        .as_ref()
+        .and_then(|definition| violations.check(Graph::parse(definition).map_err(|error| error.at("/definition"))));
     violations.finish()?;
     app.transact(async |tx| {
         let flow = find_locked(tx, access.env(), id).await?;

@@ -64,7 +64,7 @@ impl Graph {
     }
 
     /// The steps with which a run begins.
-    pub fn first(&self) -> impl Iterator<Item = &Step> {
+    pub fn roots(&self) -> impl Iterator<Item = &Step> {
         self.after(START, None)
     }
 
@@ -155,7 +155,10 @@ fn read_step(value: &Value, place: usize, violations: &mut Violations) -> Option
     if let Some(key) = key
         && !well_formed(key)
     {
-        violations.add(fields.pointer("key"), "a key begins with a lower-case letter and has at most 64 lower-case letters, digits, `_` and `-`");
+        violations.add(
+            fields.pointer("key"),
+            "a key begins with a lower-case letter and has at most 64 lower-case letters, digits, `_` and `-`",
+        );
     }
     if key == Some(START) {
         violations.add(fields.pointer("key"), "the key `start` is reserved");
@@ -176,6 +179,10 @@ fn well_formed(key: &str) -> bool {
 fn index(steps: &[Step], violations: &mut Violations) -> HashMap<String, usize> {
     let mut places = HashMap::with_capacity(steps.len());
     for (place, step) in steps.iter().enumerate() {
+        // That one has been refused, and would only be blamed on its children.
+        if step.key == START {
+            continue;
+        }
         if places.contains_key(&step.key) {
             violations.add(format!("/steps/{place}/key"), format!("another step has the key `{}`", step.key));
         } else {

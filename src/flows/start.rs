@@ -150,8 +150,11 @@ pub(super) async fn start_in(
 /// What is wrong with entries as a whole, by place.
 async fn faults(tx: &Tx, env: EnvId, request: &StartRequest) -> Result<HashMap<usize, Error>> {
     let mut faults = HashMap::new();
-    let named: HashSet<StreamId> =
-        request.entries.iter().flat_map(|entry| entry.payload.card_options.stream_ids.iter().flatten().copied()).collect();
+    let named: HashSet<StreamId> = request
+        .entries
+        .iter()
+        .flat_map(|entry| entry.payload.card_options.stream_ids.iter().flatten().copied())
+        .collect();
     let named: Vec<StreamId> = named.into_iter().collect();
     let missing = if named.is_empty() { Vec::new() } else { streams::stream::missing(tx.conn(), env, &named).await? };
     for (place, entry) in request.entries.iter().enumerate() {
@@ -191,7 +194,8 @@ async fn targets(tx: &mut Tx, env: EnvId, request: &StartRequest, mode: Mode) ->
 fn resolve(launch: &Launch, entry: &Entry) -> Resolved {
     let supplied = &entry.payload.variables;
     let given = |name: &str| supplied.get(name).is_some_and(|value| !value.is_null());
-    let personal = launch.graph.variables.iter().any(|variable| variable.profile_field.is_some() && !given(&variable.name));
+    let personal =
+        launch.graph.variables.iter().any(|variable| variable.profile_field.is_some() && !given(&variable.name));
     if personal {
         return Resolved::PerCustomer;
     }
@@ -239,9 +243,8 @@ async fn refuse(
 ) -> Result<()> {
     let customer = |refused: &Refused<'_>| Some(refusals.customers.get(refused.user_id)?.id);
     let asked = refusals.refused.iter().filter(|refused| refusals.request.entries[refused.entry].invocation.is_some());
-    let asked: Vec<_> = asked
-        .filter_map(|refused| Some((outcomes[refused.entry].invocation.clone(), customer(refused)?)))
-        .collect();
+    let asked: Vec<_> =
+        asked.filter_map(|refused| Some((outcomes[refused.entry].invocation.clone(), customer(refused)?))).collect();
     let known = insert::known(tx.conn(), env, launch, asked).await?;
     for refused in &refusals.refused {
         let outcome = &mut outcomes[refused.entry];

@@ -9,7 +9,6 @@ use super::graph::Graph;
 use crate::access::{Access, Level, Resource, audit};
 use crate::app::App;
 use crate::cards;
-use crate::clock::Time;
 use crate::db::schema::{flow_templates, flow_versions, flows};
 use crate::db::{OnConstraint, Tx};
 use crate::error::{Code, Error, Result, Violation, Violations};
@@ -21,11 +20,7 @@ use crate::streams;
 #[diesel(table_name = flow_versions)]
 pub struct Version {
     pub flow_id: FlowId,
-    pub version: i32,
     pub definition: Value,
-    pub published_at: Option<Time>,
-    pub created_at: Time,
-    pub updated_at: Time,
 }
 
 pub async fn find(conn: &AsyncPgConnection, env: EnvId, flow: FlowId, version: i32) -> Result<Option<Version>> {

@@ -119,12 +119,7 @@ pub struct Trigger {
 
 impl From<&flows::Trigger> for Trigger {
     fn from(trigger: &flows::Trigger) -> Trigger {
-        Trigger {
-            id: trigger.id,
-            flow_id: trigger.flow_id,
-            kind: trigger.kind.clone(),
-            mode: trigger.mode.clone(),
-        }
+        Trigger { id: trigger.id, flow_id: trigger.flow_id, kind: trigger.kind.clone(), mode: trigger.mode.clone() }
     }
 }
 
@@ -448,10 +443,7 @@ impl FlowsMutation {
         let app = ctx.data_unchecked::<App>();
         let access = viewer(ctx)?.locate(app, input.flow_id).await?;
         if input.start_for_current_members.is_some_and(|triggers| !triggers.is_empty()) {
-            return Err(Error::invalid(
-                "/startForCurrentMembers",
-                "names a trigger that the flow does not have",
-            ));
+            return Err(Error::invalid("/startForCurrentMembers", "names a trigger that the flow does not have"));
         }
         let (version, flow) = flows::publish(app, &access, input.flow_id).await?;
         Ok(PublishFlowPayload { version, flow: flows::flow(app, &access, flow.id).await.map(Flow)? })

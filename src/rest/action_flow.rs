@@ -3,7 +3,7 @@
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -32,7 +32,6 @@ pub fn routes() -> Router<App> {
         .route("/v1/{env}/action-flow/{flow}/test", post(test))
         .route("/v1/{env}/action-flow/{flow}/publish", post(publish))
         .route("/v1/{env}/action-flow/{flow}/cancel", post(cancel))
-        .route("/v1/{env}/action-flow/{flow}/variables", put(variables))
 }
 
 #[derive(Deserialize)]
@@ -127,11 +126,7 @@ async fn list(
     Ok(data(listed.iter().map(summary).collect::<Vec<_>>()))
 }
 
-fn whole_number(
-    text: Option<&str>,
-    name: &'static str,
-    range: std::ops::RangeInclusive<i64>,
-) -> Result<Option<i64>> {
+fn whole_number(text: Option<&str>, name: &'static str, range: std::ops::RangeInclusive<i64>) -> Result<Option<i64>> {
     let Some(text) = text else { return Ok(None) };
     let number = text.parse().ok().filter(|number| range.contains(number));
     let rule = if *range.end() == i64::MAX {
@@ -184,7 +179,8 @@ async fn update(
 ) -> Result<Response> {
     access.require_role(&[Workbench])?;
     let id = path.id()?;
-    let changes = Changes { name: text(&body, "name")?, metadata: present(&body, "metadata").cloned(), ..Changes::default() };
+    let changes =
+        Changes { name: text(&body, "name")?, metadata: present(&body, "metadata").cloned(), ..Changes::default() };
     flows::update(&app, &access, id, changes).await?;
     Ok(data(whole(&flows::flow(&app, &access, id).await?)))
 }

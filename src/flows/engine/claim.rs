@@ -31,7 +31,6 @@ pub(super) struct Token {
     pub step_key: String,
     pub status: String,
     pub lane: i16,
-    pub wake_at: Time,
     pub attempts: i16,
 }
 
@@ -54,8 +53,8 @@ impl Claim<'_> {
     /// Locks tokens until the end of the transaction, passing over those that others hold.
     pub async fn take_in(self, tx: &Tx) -> Result<Vec<Token>> {
         let Claim::One(token) = self else {
-            let mut due = ready().for_update().skip_locked().load::<Token>(&mut tx.conn()).await?;
-            due.extend(timers(tx.now()).for_update().skip_locked().load::<Token>(&mut tx.conn()).await?);
+            let mut due = ready(BATCH).for_update().skip_locked().load::<Token>(&mut tx.conn()).await?;
+            due.extend(timers(tx.now(), BATCH).for_update().skip_locked().load::<Token>(&mut tx.conn()).await?);
             return Ok(due);
         };
         let one = tokens::table
@@ -68,26 +67,26 @@ impl Claim<'_> {
 }
 
 #[diesel::dsl::auto_type]
-fn ready() -> _ {
+fn ready(most: i64) -> _ {
     let select: diesel::dsl::AsSelect<Token, diesel::pg::Pg> = Token::as_select();
-    tokens::table.filter(tokens::status.eq("ready")).order((tokens::lane, tokens::wake_at)).limit(BATCH).select(select)
+    tokens::table.filter(tokens::status.eq("ready")).order((tokens::lane, tokens::wake_at)).limit(most).select(select)
 }
 
 #[diesel::dsl::auto_type]
-fn timers(now: Time) -> _ {
+fn timers(now: Time, most: i64) -> _ {
     let select: diesel::dsl::AsSelect<Token, diesel::pg::Pg> = Token::as_select();
     tokens::table
         .filter(tokens::status.ne("ready"))
         .filter(tokens::wake_at.le(now))
         .order(tokens::wake_at)
-        .limit(BATCH)
+        .limit(most)
         .select(select)
 }
 
 /// The due tokens as they are, without locks.
 pub(super) async fn peek(conn: &AsyncPgConnection, now: Time) -> Result<Vec<Token>> {
-    let mut due = ready().load::<Token>(&mut &*conn).await?;
-    due.extend(timers(now).load::<Token>(&mut &*conn).await?);
+    let mut due = ready(BATCH).load::<Token>(&mut &*conn).await?;
+    due.extend(timers(now, BATCH).load::<Token>(&mut &*conn).await?);
     Ok(due)
 }
 

@@ -24,12 +24,7 @@ enum Plan<'w> {
 }
 
 /// Executes the steps of tokens. Cards of all runs are delivered together.
-pub(super) async fn all_in(
-    tx: &mut Tx,
-    env: EnvId,
-    world: &World,
-    tokens: &[Token],
-) -> Result<Vec<(Token, Outcome)>> {
+pub(super) async fn all_in(tx: &mut Tx, env: EnvId, world: &World, tokens: &[Token]) -> Result<Vec<(Token, Outcome)>> {
     let mut outcomes: Vec<Option<Outcome>> = Vec::with_capacity(tokens.len());
     let mut orders = Vec::new();
     for token in tokens {
@@ -116,7 +111,9 @@ fn order<'w>(
         let value = match given {
             Value::String(text) => match render::value(text, &context) {
                 Ok(value) => value,
-                Err(error) => return Ok(Plan::Settled(Outcome::Failed(format!("variable `{name}`: {}", reason(&error))))),
+                Err(error) => {
+                    return Ok(Plan::Settled(Outcome::Failed(format!("variable `{name}`: {}", reason(&error)))));
+                }
             },
             other => other.clone(),
         };

@@ -27,7 +27,6 @@ use crate::ids::{BatchId, CustomerId, EnvId, FlowId, LifecycleId, RunId, Templat
 #[diesel(table_name = starts)]
 pub(in crate::flows) struct Start {
     pub lifecycle_id: LifecycleId,
-    pub batch_id: BatchId,
     pub payload: Value,
     pub variables: Value,
 }
@@ -153,11 +152,7 @@ impl World {
 }
 
 /// The graph of each request: the version in force when it came, or the draft it keeps.
-async fn graphs(
-    conn: &AsyncPgConnection,
-    env: EnvId,
-    requests: &Requests,
-) -> Result<HashMap<BatchId, Arc<Graph>>> {
+async fn graphs(conn: &AsyncPgConnection, env: EnvId, requests: &Requests) -> Result<HashMap<BatchId, Arc<Graph>>> {
     let live = requests.batches.values().filter(|batch| batch.definition.is_none());
     let (flows, versions): (HashSet<FlowId>, HashSet<i32>) =
         live.map(|batch| (batch.flow_id, batch.flow_version)).unzip();

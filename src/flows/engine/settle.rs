@@ -75,7 +75,8 @@ pub(super) async fn write_in(tx: &mut Tx, env: EnvId, round: Round<'_>, outcomes
     let mut columns = Columns::default();
     for (token, outcome) in outcomes {
         let Some(run) = round.runs.get(&token.run_id) else { continue };
-        let tally = tallies.entry(run.id).or_insert(Tally { open: run.open_steps, failed: run.failed_steps, ended: false });
+        let tally =
+            tallies.entry(run.id).or_insert(Tally { open: run.open_steps, failed: run.failed_steps, ended: false });
         columns.add(&round, run, tally, token, outcome);
     }
     columns.next.retain(|(run, ..)| !tallies[run].ended);

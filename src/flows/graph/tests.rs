@@ -34,7 +34,7 @@ fn children_run_in_the_order_of_the_definition() {
         "steps": [end("stop", "rest"), send("a", "start"), wait("rest", "a"), send("b", "a"), send("c", "start")] }))
     .unwrap();
     let keys = |steps: Vec<&Step>| steps.into_iter().map(|step| step.key.clone()).collect::<Vec<_>>();
-    assert_eq!(keys(graph.first().collect()), ["a", "c"]);
+    assert_eq!(keys(graph.roots().collect()), ["a", "c"]);
     assert_eq!(keys(graph.after("a", None).collect()), ["rest", "b"]);
     assert_eq!(keys(graph.after("rest", None).collect()), ["stop"]);
     assert_eq!(keys(graph.after("rest", Some("timeout")).collect()), [""; 0]);

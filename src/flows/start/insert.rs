@@ -40,7 +40,7 @@ pub(super) async fn runs_in(tx: &mut Tx, env: EnvId, launch: &Launch, runs: &[(R
         return Ok(HashSet::new());
     }
     let column = |part: fn(&Run) -> uuid::Uuid| runs.iter().map(|(run, _)| part(run)).collect::<Vec<_>>();
-    let keys: Vec<&str> = launch.graph.first().map(|step| step.key.as_str()).collect();
+    let keys: Vec<&str> = launch.graph.roots().map(|step| step.key.as_str()).collect();
     let query = sql_query(
         "WITH wanted AS (
              SELECT * FROM UNNEST($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::uuid[], $6::jsonb[])
@@ -117,7 +117,8 @@ pub(super) async fn request_in(tx: &mut Tx, env: EnvId, launch: &Launch, given: 
         .map(|(run, entry)| {
             let mut event = NewEvent::new("action-flow-started", run.customer_id, &run.user_id);
             event.context = address.clone().map(|ip| EventContext { ip: Some(ip), ..EventContext::default() });
-            event.platform = payloads[*entry].as_ref().map(|payload| context::platform(run, launch.caller.source, payload));
+            event.platform =
+                payloads[*entry].as_ref().map(|payload| context::platform(run, launch.caller.source, payload));
             event
         })
         .collect();

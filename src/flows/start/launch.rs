@@ -58,7 +58,7 @@ impl Launch {
 
     /// How many steps a run begins with.
     pub fn open_steps(&self) -> i32 {
-        i32::try_from(self.graph.first().count()).unwrap_or(i32::MAX)
+        i32::try_from(self.graph.roots().count()).unwrap_or(i32::MAX)
     }
 }
 
