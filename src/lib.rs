@@ -35,6 +35,11 @@ pub mod webhooks;
 pub mod graphql;
 pub mod rest;
 
+// The program around it.
+pub mod command;
+mod demo;
+pub mod server;
+
 use worker::AnyWorker;
 
 /// The workers of a server process, in the order in which [`worker::settle`] calls them.

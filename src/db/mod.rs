@@ -12,6 +12,7 @@ pub mod partitions;
 mod prepared;
 #[rustfmt::skip]
 pub mod schema;
+mod stored_json;
 mod tx;
 
 use std::time::Duration;
@@ -22,6 +23,7 @@ use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfi
 
 pub use constraint::OnConstraint;
 pub(crate) use prepared::Prepared;
+pub use stored_json::StoredJson;
 pub use tx::Tx;
 
 use crate::error::{Error, Result};

@@ -8,9 +8,9 @@ use async_graphql::{
     ContextSelectionSet, ID, InputType, InputValueError, InputValueResult, OutputType, Positioned, Scalar, ScalarType,
     ServerResult, Value,
 };
-use serde_json::value::RawValue;
 
 use crate::clock::{self, Period, Time};
+use crate::db::StoredJson;
 use crate::error::Error;
 use crate::ids::{self, Id};
 
@@ -247,8 +247,6 @@ impl ScalarType for JsonObject {
 }
 
 /// JSON that goes out as it lies in the database, without being read into a tree.
-pub struct StoredJson(pub Box<RawValue>);
-
 impl OutputType for StoredJson {
     fn type_name() -> Cow<'static, str> {
         <Json as OutputType>::type_name()
@@ -287,7 +285,7 @@ mod tests {
         }
 
         async fn stored(&self) -> StoredJson {
-            StoredJson(RawValue::from_string(r#"{"b":1,"a":[true]}"#.to_owned()).unwrap())
+            StoredJson(serde_json::from_str(r#"{"b":1,"a":[true]}"#).unwrap())
         }
     }
 

@@ -1,7 +1,15 @@
 //! Who listens to which feed in this process.
+//!
+//! A listener registers **before** it reads, so that a change after its read rings its bell. A bell remembers one
+//! ring: any number of changes while the listener is busy are one ring, and the listener then reads the newest
+//! state. There is no queue to grow. Each bell knows the version its listener has read, so that a sweep of the heads
+//! rings only where a hint was lost.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::Hash;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -9,28 +17,190 @@ use tokio::sync::Notify;
 use super::Announcement;
 use crate::ids::{ContainerId, CustomerId, EnvId};
 
-/// The listeners of this process.
+/// The listeners of this process. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Hub {
-    feeds: Arc<Mutex<HashMap<(EnvId, CustomerId), Vec<Arc<Notify>>>>>,
-    containers: Arc<Mutex<HashMap<(EnvId, ContainerId), Vec<Arc<Notify>>>>>,
+pub struct Hub(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    feeds: Rooms<(EnvId, CustomerId)>,
+    containers: Rooms<(EnvId, ContainerId)>,
+}
+
+/// A bell, and the version that whoever waits for it has read.
+struct Bell {
+    notify: Notify,
+    read: AtomicI64,
+}
+
+/// Everybody who listens to the same thing.
+#[derive(Default)]
+struct Room {
+    /// What the last sweep found; only for containers.
+    found: Option<i64>,
+    bells: Vec<Arc<Bell>>,
+}
+
+struct Rooms<K>(Mutex<HashMap<K, Room>>);
+
+impl<K> Default for Rooms<K> {
+    fn default() -> Self {
+        Rooms(Mutex::new(HashMap::new()))
+    }
+}
+
+impl<K: Copy + Eq + Hash> Rooms<K> {
+    fn enter(&self, key: K, bell: Arc<Bell>) {
+        self.0.lock().entry(key).or_default().bells.push(bell);
+    }
+
+    fn leave(&self, key: K, bell: &Arc<Bell>) {
+        if let Entry::Occupied(mut room) = self.0.lock().entry(key) {
+            room.get_mut().bells.retain(|other| !Arc::ptr_eq(other, bell));
+            if room.get().bells.is_empty() {
+                room.remove();
+            }
+        }
+    }
+
+    fn ring(&self, key: K) {
+        if let Some(room) = self.0.lock().get(&key) {
+            room.bells.iter().for_each(|bell| bell.notify.notify_one());
+        }
+    }
+
+    /// Rings for those who have not read `version` yet.
+    fn hear(&self, key: K, version: i64) {
+        if let Some(room) = self.0.lock().get(&key) {
+            for bell in room.bells.iter().filter(|bell| bell.read.load(Ordering::Acquire) < version) {
+                bell.notify.notify_one();
+            }
+        }
+    }
+
+    /// Rings when what a sweep found is not what the sweep before found.
+    fn find(&self, key: K, mark: i64) {
+        if let Some(room) = self.0.lock().get_mut(&key)
+            && room.found.replace(mark) != Some(mark)
+        {
+            room.bells.iter().for_each(|bell| bell.notify.notify_one());
+        }
+    }
+
+    fn keys(&self) -> Vec<K> {
+        self.0.lock().keys().copied().collect()
+    }
 }
 
 impl Hub {
+    /// Starts to listen to the cards of a customer as one container shows them.
+    pub fn listen(&self, env: EnvId, customer: CustomerId, container: ContainerId) -> Listener {
+        let bell = Arc::new(Bell { notify: Notify::new(), read: AtomicI64::new(-1) });
+        self.0.feeds.enter((env, customer), bell.clone());
+        self.0.containers.enter((env, container), bell.clone());
+        Listener { hub: self.clone(), feed: (env, customer), container: (env, container), bell }
+    }
+
     /// Passes a hint on to those whom it concerns.
     pub fn announce(&self, announcement: &Announcement) {
         match announcement {
-            Announcement::Feed { env, customer, .. } => {
-                for listener in self.feeds.lock().get(&(*env, *customer)).into_iter().flatten() {
-                    listener.notify_one();
-                }
-            }
-            Announcement::Container { env, container } => {
-                for listener in self.containers.lock().get(&(*env, *container)).into_iter().flatten() {
-                    listener.notify_one();
-                }
-            }
+            Announcement::Feed { env, customer, version } => self.0.feeds.hear((*env, *customer), *version),
+            Announcement::Container { env, container } => self.0.containers.ring((*env, *container)),
             Announcement::Wake(_) => {}
         }
+    }
+
+    /// The feeds that somebody listens to.
+    pub fn watched_feeds(&self) -> Vec<(EnvId, CustomerId)> {
+        self.0.feeds.keys()
+    }
+
+    /// The containers that somebody shows.
+    pub fn watched_containers(&self) -> Vec<(EnvId, ContainerId)> {
+        self.0.containers.keys()
+    }
+
+    /// Tells what the database says of a container; rings when it is not what it said before.
+    pub fn found_container(&self, env: EnvId, container: ContainerId, mark: i64) {
+        self.0.containers.find((env, container), mark);
+    }
+}
+
+/// One who listens. Stops when dropped.
+pub struct Listener {
+    hub: Hub,
+    feed: (EnvId, CustomerId),
+    container: (EnvId, ContainerId),
+    bell: Arc<Bell>,
+}
+
+impl Listener {
+    /// Waits until something changed since the last call.
+    pub async fn changed(&self) {
+        self.bell.notify.notified().await;
+    }
+
+    /// Says that this listener has read the feed up to `version`.
+    pub fn has_read(&self, version: i64) {
+        self.bell.read.store(version, Ordering::Release);
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.hub.0.feeds.leave(self.feed, &self.bell);
+        self.hub.0.containers.leave(self.container, &self.bell);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::ids::Ids;
+
+    fn rings(listener: &Listener) -> bool {
+        listener.changed().now_or_never().is_some()
+    }
+
+    #[test]
+    fn changes_while_nobody_waits_are_one_ring() {
+        let (hub, ids) = (Hub::default(), Ids::seeded(1));
+        let (env, customer, container) = (ids.unguessable(), ids.unguessable(), ids.unguessable());
+        let listener = hub.listen(env, customer, container);
+        for version in 1..=3 {
+            hub.announce(&Announcement::Feed { env, customer, version });
+        }
+        hub.announce(&Announcement::Container { env, container });
+        assert!(rings(&listener));
+        assert!(!rings(&listener));
+        hub.announce(&Announcement::Feed { env, customer: ids.unguessable(), version: 9 });
+        assert!(!rings(&listener), "another customer's feed");
+    }
+
+    #[test]
+    fn what_one_has_read_is_still_news_to_another() {
+        let (hub, ids) = (Hub::default(), Ids::seeded(1));
+        let (env, customer, container) = (ids.unguessable(), ids.unguessable(), ids.unguessable());
+        let (reader, other) = (hub.listen(env, customer, container), hub.listen(env, customer, container));
+        reader.has_read(5);
+        hub.announce(&Announcement::Feed { env, customer, version: 5 });
+        assert!(!rings(&reader) && rings(&other));
+        drop((reader, other));
+        assert!(hub.watched_feeds().is_empty() && hub.watched_containers().is_empty());
+    }
+
+    #[test]
+    fn a_sweep_rings_where_a_container_is_not_as_it_was() {
+        let (hub, ids) = (Hub::default(), Ids::seeded(1));
+        let (env, container) = (ids.unguessable(), ids.unguessable());
+        let listener = hub.listen(env, ids.unguessable(), container);
+        hub.found_container(env, container, 1);
+        assert!(rings(&listener));
+        hub.found_container(env, container, 1);
+        assert!(!rings(&listener));
+        hub.found_container(env, container, 2);
+        assert!(rings(&listener));
     }
 }

@@ -5,7 +5,7 @@
 mod hub;
 mod wakes;
 
-pub use hub::Hub;
+pub use hub::{Hub, Listener};
 pub use wakes::Wakes;
 
 use crate::ids::{ContainerId, CustomerId, EnvId};

@@ -1,1 +1,5 @@
+//! One integration binary: real server, real Postgres, public protocols.
 
+mod foundation;
+mod laws;
+mod support;

@@ -1,1 +1,0 @@
-//! The private cluster of the embedded default.

@@ -1,0 +1,32 @@
+//! What a resolver can ask of its request: the application and who calls.
+
+use async_graphql::Context;
+
+use crate::access::{RequestInfo, SdkAccess, Viewer};
+use crate::app::App;
+use crate::error::{Code, Error, Result};
+
+/// The application.
+pub fn app<'a>(ctx: &Context<'a>) -> Result<&'a App> {
+    ctx.data::<App>().map_err(|error| Error::internal(error.message))
+}
+
+/// The member or API credential that calls; `unauthenticated` for everybody else.
+pub fn viewer<'a>(ctx: &Context<'a>) -> Result<&'a Viewer> {
+    match (ctx.data_opt::<Viewer>(), ctx.data_opt::<SdkAccess>()) {
+        (Some(viewer), _) => Ok(viewer),
+        (None, Some(_)) => Err(Error::forbidden("this operation is not for customers")),
+        (None, None) => Err(Error::new(Code::Unauthenticated, "sign in or send an access token")),
+    }
+}
+
+/// The customer in an app that calls; `unauthenticated` for everybody else.
+pub fn sdk<'a>(ctx: &Context<'a>) -> Result<&'a SdkAccess> {
+    ctx.data_opt::<SdkAccess>()
+        .ok_or_else(|| Error::new(Code::Unauthenticated, "send a customer's token and the name of the SDK API key"))
+}
+
+/// The circumstances of the request, also of one that nobody signed.
+pub fn info(ctx: &Context<'_>) -> RequestInfo {
+    ctx.data_opt::<RequestInfo>().cloned().unwrap_or_default()
+}

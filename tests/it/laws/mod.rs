@@ -1,0 +1,4 @@
+//! Laws: what must hold for the whole house, whoever adds to it.
+
+mod imports;
+mod migrations;

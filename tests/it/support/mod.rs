@@ -1,0 +1,103 @@
+//! The test application: a real server on a database of its own, with a clock and ids that the test owns.
+//!
+//! - [`database`]: one throw-away cluster for the whole run, a template migrated once, a database per test.
+//! - [`TestApp`]: the server, a JSON client, and [`TestApp::settle`], which runs workers until nothing is due.
+
+pub mod client;
+pub mod database;
+pub mod receiver;
+pub mod socket;
+
+use std::time::Duration;
+
+use axum::Router;
+use cardwire::app::{App, Parts};
+use cardwire::clock::{Clock, Time};
+use cardwire::config::Config;
+use cardwire::db::{Pool, partitions};
+use cardwire::ids::Ids;
+use cardwire::secret::Vault;
+use cardwire::server::Server;
+use cardwire::worker::{self, AnyWorker};
+use tokio::net::TcpListener;
+use url::Url;
+
+use self::client::Client;
+use self::database::TestDatabase;
+
+/// The instant at which the clock of every test stands at first.
+pub const START: &str = "2026-01-01T00:00:00Z";
+
+/// A server for one test. Its workers run only in [`TestApp::settle`].
+pub struct TestApp {
+    pub app: App,
+    pub client: Client,
+    pub origin: String,
+    workers: Vec<AnyWorker>,
+    server: Option<Server>,
+    _database: TestDatabase,
+}
+
+impl TestApp {
+    pub async fn start() -> TestApp {
+        TestApp::with(|_| {}).await
+    }
+
+    /// Starts a server whose configuration the test changes.
+    pub async fn with(change: impl FnOnce(&mut Config)) -> TestApp {
+        let database = TestDatabase::create().await;
+        let mut config = Config::for_database(&database.url, database.directory());
+        change(&mut config);
+        let listener = TcpListener::bind(config.listen).await.unwrap();
+        let origin = format!("http://{}", listener.local_addr().unwrap());
+        let app = App::new(Parts {
+            origin: Url::parse(&origin).unwrap(),
+            pool: Pool::new(&database.url, config.database_connections).unwrap(),
+            clock: Clock::manual(Time::parse(START).unwrap()),
+            ids: Ids::seeded(1),
+            vault: Vault::new(config.master_key.unwrap().0),
+            config,
+        })
+        .unwrap();
+        partitions::maintain(&app, app.clock().now()).await.unwrap();
+        let server = Server::start(app.clone(), listener, Vec::new(), Router::new()).await.unwrap();
+        let client = Client::new(&origin);
+        TestApp { app, client, origin, workers: cardwire::workers(), server: Some(server), _database: database }
+    }
+
+    /// Runs workers until nothing is due at the present time of the clock.
+    pub async fn settle(&self) {
+        worker::settle(&self.app, &self.workers).await.unwrap();
+    }
+
+    /// Moves the clock and settles.
+    pub async fn advance(&self, by: Duration) {
+        self.app.clock().advance(by);
+        self.settle().await;
+    }
+
+    /// Stops the server as SIGTERM would.
+    pub async fn stop(mut self) {
+        if let Some(server) = self.server.take() {
+            server.stop().await;
+        }
+    }
+
+    /// The names of all recorded events in the order in which they were written, oldest first.
+    pub async fn events(&self) -> Vec<String> {
+        self.column("SELECT name AS value FROM events ORDER BY received_at, xid, id").await
+    }
+
+    /// One text column of a query, for looking at rows.
+    pub async fn column(&self, query: &str) -> Vec<String> {
+        use diesel_async::RunQueryDsl;
+        #[derive(diesel::QueryableByName)]
+        struct Row {
+            #[diesel(sql_type = diesel::sql_types::Text)]
+            value: String,
+        }
+        let conn = self.app.read().await.unwrap();
+        let rows: Vec<Row> = diesel::sql_query(query).load(&mut &*conn).await.unwrap();
+        rows.into_iter().map(|row| row.value).collect()
+    }
+}

@@ -1,0 +1,120 @@
+//! A receiver of webhooks: keeps what it got and answers as it is told.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use parking_lot::Mutex;
+use serde_json::Value;
+use tokio::task::JoinHandle;
+
+/// One request as it came.
+#[derive(Clone, Debug)]
+pub struct Received {
+    pub method: Method,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Received {
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).unwrap_or_else(|| panic!("no header {name}")).to_str().unwrap()
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    /// `data.analyticsEvent`.
+    pub fn event(&self) -> String {
+        self.json()["data"]["analyticsEvent"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+/// How to answer one request.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    Status(u16),
+    StatusWith(u16, &'static str, String),
+    /// Wait before answering 200.
+    After(Duration),
+}
+
+#[derive(Default)]
+struct Inner {
+    received: Vec<Received>,
+    /// Answers for the next requests; 200 once they are used up.
+    replies: VecDeque<Reply>,
+    always: Option<Reply>,
+}
+
+/// An HTTP server on loopback.
+pub struct Receiver {
+    address: SocketAddr,
+    inner: Arc<Mutex<Inner>>,
+    serving: JoinHandle<()>,
+}
+
+impl Receiver {
+    #[expect(clippy::disallowed_methods, reason = "the handle is kept and aborted with the receiver")]
+    pub async fn start() -> Receiver {
+        let inner = Arc::new(Mutex::new(Inner::default()));
+        let router = Router::new().fallback(receive).with_state(inner.clone());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Receiver { address, inner, serving }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}/hook", self.address)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// Everything received so far.
+    pub fn received(&self) -> Vec<Received> {
+        self.inner.lock().received.clone()
+    }
+
+    /// Sets the answers of the next requests.
+    pub fn reply_next(&self, replies: impl IntoIterator<Item = Reply>) {
+        self.inner.lock().replies.extend(replies);
+    }
+
+    /// Sets the answer of every request for which no other is set; `None` is 200.
+    pub fn reply_always(&self, reply: Option<Reply>) {
+        self.inner.lock().always = reply;
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+async fn receive(State(inner): State<Arc<Mutex<Inner>>>, method: Method, headers: HeaderMap, body: Bytes) -> Response {
+    let reply = {
+        let mut inner = inner.lock();
+        inner.received.push(Received { method, headers, body });
+        inner.replies.pop_front().or_else(|| inner.always.clone()).unwrap_or(Reply::Status(200))
+    };
+    let status = |code| StatusCode::from_u16(code).unwrap();
+    match reply {
+        Reply::Status(code) => status(code).into_response(),
+        Reply::StatusWith(code, name, value) => (status(code), [(name, value)]).into_response(),
+        Reply::After(time) => {
+            tokio::time::sleep(time).await;
+            StatusCode::OK.into_response()
+        }
+    }
+}
