@@ -1,13 +1,13 @@
 //! Flows and runs in GraphQL.
 
-use async_graphql::connection::{Connection, Edge};
 use async_graphql::{Context, Enum, InputObject, Object, SimpleObject};
 
+use super::connection::Connection;
+use super::context::{app, viewer};
 use super::scalars::JsonObject;
-use crate::access::{CredentialRole, Viewer};
-use crate::app::App;
+use crate::access::CredentialRole;
 use crate::clock::Time;
-use crate::db::page::{Page, PageRequest};
+use crate::db::page::PageRequest;
 use crate::error::{Error, Result};
 use crate::events::TriggerSource;
 use crate::flows::{self, CardsOfRuns, Changes, Chosen, FlowFilter, NewFlow, RunFilter, RunsInProgress, StartRequest};
@@ -359,7 +359,7 @@ impl From<flows::Started> for StartFlowPayload {
 #[Object]
 impl FlowsQuery {
     async fn flow(&self, ctx: &Context<'_>, id: FlowId) -> Result<Flow> {
-        let app = ctx.data_unchecked::<App>();
+        let app = app(ctx)?;
         let access = viewer(ctx)?.locate(app, id).await?;
         flows::flow(app, &access, id).await.map(Flow)
     }
@@ -372,16 +372,16 @@ impl FlowsQuery {
         status: Option<FlowStatus>,
         first: Option<i32>,
         after: Option<String>,
-    ) -> Result<Connection<String, Flow>> {
+    ) -> Result<Connection<Flow>> {
         let access = viewer(ctx)?.access(environment_id)?;
         let page = PageRequest::<FlowId>::new(first, after.as_deref())?;
         let filter = FlowFilter { status: status.map(Into::into) };
-        let listed = flows::flows(ctx.data_unchecked(), &access, filter, &page).await?;
-        Ok(connection(listed, &page, |view| view.flow.id.to_string(), Flow))
+        let listed = flows::flows(app(ctx)?, &access, filter, &page).await?;
+        Ok(Connection::of(listed, |view| view.flow.id, Flow))
     }
 
     async fn run(&self, ctx: &Context<'_>, id: RunId) -> Result<Run> {
-        let app = ctx.data_unchecked::<App>();
+        let app = app(ctx)?;
         let access = viewer(ctx)?.locate(app, id).await?;
         flows::run(app, &access, id).await.map(Run)
     }
@@ -399,20 +399,20 @@ impl FlowsQuery {
         is_test: Option<bool>,
         first: Option<i32>,
         after: Option<String>,
-    ) -> Result<Connection<String, Run>> {
+    ) -> Result<Connection<Run>> {
         let access = viewer(ctx)?.access(environment_id)?;
         let page = PageRequest::<RunId>::new(first, after.as_deref())?;
         let status = status.map(Into::into);
         let filter = RunFilter { flow: flow_id, user_id, invocation: flow_invocation_id, status, is_test };
-        let listed = flows::runs(ctx.data_unchecked(), &access, filter, &page).await?;
-        Ok(connection(listed, &page, |view| view.run.id.to_string(), Run))
+        let listed = flows::runs(app(ctx)?, &access, filter, &page).await?;
+        Ok(Connection::of(listed, |view| view.run.id, Run))
     }
 }
 
 #[Object]
 impl FlowsMutation {
     async fn create_flow(&self, ctx: &Context<'_>, input: CreateFlowInput) -> Result<CreateFlowPayload> {
-        let app = ctx.data_unchecked::<App>();
+        let app = app(ctx)?;
         let access = viewer(ctx)?.access(input.environment_id)?;
         let new = NewFlow {
             name: input.name,
@@ -425,7 +425,7 @@ impl FlowsMutation {
     }
 
     async fn update_flow(&self, ctx: &Context<'_>, input: UpdateFlowInput) -> Result<UpdateFlowPayload> {
-        let app = ctx.data_unchecked::<App>();
+        let app = app(ctx)?;
         let access = viewer(ctx)?.locate(app, input.id).await?;
         let changes = Changes {
             name: input.name,
@@ -440,7 +440,7 @@ impl FlowsMutation {
 
     /// Puts the draft in force.
     async fn publish_flow(&self, ctx: &Context<'_>, input: PublishFlowInput) -> Result<PublishFlowPayload> {
-        let app = ctx.data_unchecked::<App>();
+        let app = app(ctx)?;
         let access = viewer(ctx)?.locate(app, input.flow_id).await?;
         if input.start_for_current_members.is_some_and(|triggers| !triggers.is_empty()) {
             return Err(Error::invalid("/startForCurrentMembers", "names a trigger that the flow does not have"));
@@ -451,7 +451,7 @@ impl FlowsMutation {
 
     /// Retires a flow: nothing starts it any more.
     async fn archive_flow(&self, ctx: &Context<'_>, input: ArchiveFlowInput) -> Result<ArchiveFlowPayload> {
-        let app = ctx.data_unchecked::<App>();
+        let app = app(ctx)?;
         let access = viewer(ctx)?.locate(app, input.flow_id).await?;
         let runs = if input.cancel_runs { RunsInProgress::Cancel } else { RunsInProgress::GoOn };
         let flow = flows::archive(app, &access, input.flow_id, runs).await?;
@@ -460,14 +460,14 @@ impl FlowsMutation {
 
     /// Copies a flow into a new draft.
     async fn clone_flow(&self, ctx: &Context<'_>, input: CloneFlowInput) -> Result<CloneFlowPayload> {
-        let app = ctx.data_unchecked::<App>();
+        let app = app(ctx)?;
         let access = viewer(ctx)?.locate(app, input.flow_id).await?;
         let flow = flows::clone(app, &access, input.flow_id, input.name).await?;
         Ok(CloneFlowPayload { flow: flows::flow(app, &access, flow.id).await.map(Flow)? })
     }
 
     async fn delete_flow(&self, ctx: &Context<'_>, id: FlowId) -> Result<DeleteFlowPayload> {
-        let app = ctx.data_unchecked::<App>();
+        let app = app(ctx)?;
         let access = viewer(ctx)?.locate(app, id).await?;
         flows::delete(app, &access, id).await?;
         Ok(DeleteFlowPayload { id })
@@ -481,7 +481,7 @@ impl FlowsMutation {
         user_id: String,
         payload: Option<JsonObject>,
     ) -> Result<StartFlowPayload> {
-        let app = ctx.data_unchecked::<App>();
+        let app = app(ctx)?;
         let access = viewer(ctx)?.locate(app, flow_id).await?;
         let payload = payload.map(JsonObject::into_value);
         let request = StartRequest::for_customer(&user_id, payload.as_ref());
@@ -491,7 +491,7 @@ impl FlowsMutation {
 
     /// Starts the published flow, like the REST endpoint, for API credentials of the role `events`.
     async fn start_flow(&self, ctx: &Context<'_>, input: StartFlowInput) -> Result<StartFlowPayload> {
-        let app = ctx.data_unchecked::<App>();
+        let app = app(ctx)?;
         let access = viewer(ctx)?.locate(app, input.flow_id).await?;
         access.require_role(&[CredentialRole::Events])?;
         let entries: Vec<_> = input.flows.into_iter().map(JsonObject::into_value).collect();
@@ -502,7 +502,7 @@ impl FlowsMutation {
 
     /// Stops runs in progress.
     async fn cancel_runs(&self, ctx: &Context<'_>, input: CancelRunsInput) -> Result<CancelRunsPayload> {
-        let app = ctx.data_unchecked::<App>();
+        let app = app(ctx)?;
         let access = viewer(ctx)?.locate(app, input.flow_id).await?;
         let chosen = match (input.flow_invocation_id, input.flow_instance_id) {
             (Some(invocation), None) => Chosen::Invocation(invocation),
@@ -513,20 +513,4 @@ impl FlowsMutation {
         let cancelled = flows::cancel(app, &access, input.flow_id, chosen, cards).await?;
         Ok(CancelRunsPayload { runs: cancelled.runs, cards: cancelled.cards })
     }
-}
-
-fn viewer<'a>(ctx: &Context<'a>) -> Result<&'a Viewer> {
-    ctx.data_opt::<Viewer>().ok_or_else(|| Error::new(crate::error::Code::Unauthenticated, "sign in first"))
-}
-
-/// A page as a connection; the cursor of a row is its id.
-fn connection<R, N: async_graphql::OutputType>(
-    page: Page<R>,
-    request: &PageRequest<impl crate::ids::Id>,
-    cursor: fn(&R) -> String,
-    node: fn(R) -> N,
-) -> Connection<String, N> {
-    let mut connection = Connection::new(request.after.is_some(), page.more);
-    connection.edges.extend(page.rows.into_iter().map(|row| Edge::new(cursor(&row), node(row))));
-    connection
 }
