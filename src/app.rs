@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use url::Url;
 
+use crate::access::published_keys::PublishedKeys;
+use crate::access::rate::Limits;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::{Connection, Pool, Tx};
@@ -28,6 +30,8 @@ struct Inner {
     outbound: Outbound,
     hub: Hub,
     wakes: Wakes,
+    limits: Limits,
+    published_keys: PublishedKeys,
     node: String,
 }
 
@@ -56,6 +60,8 @@ impl App {
             outbound,
             hub: Hub::default(),
             wakes: Wakes::default(),
+            limits: Limits::default(),
+            published_keys: PublishedKeys::default(),
             node,
         })))
     }
@@ -127,6 +133,16 @@ impl App {
 
     pub fn wakes(&self) -> &Wakes {
         &self.0.wakes
+    }
+
+    /// How often callers may call this process.
+    pub fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    /// Sets of public keys that others publish, as last fetched.
+    pub(crate) fn published_keys(&self) -> &PublishedKeys {
+        &self.0.published_keys
     }
 
     /// The name of this process among those that share the database: the holder of its leases.

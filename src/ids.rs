@@ -113,13 +113,23 @@ macro_rules! id {
                 <Uuid as FromSql<diesel::sql_types::Uuid, Pg>>::from_sql(value).map($name)
             }
         }
-    )*};
+    )*
+
+        /// What the prefix of a TypeID says its thing is called.
+        pub fn noun(text: &str) -> Option<&'static str> {
+            match text.rsplit_once('_')?.0 {
+                $($prefix => Some($noun),)*
+                _ => None,
+            }
+        }
+    };
 }
 
 id! {
     OrgId, "org", "organisation";
     EnvId, "env", "environment";
     MemberId, "mem", "member";
+    InvitationId, "invt", "invitation";
     RoleId, "role", "role";
     GroupId, "grp", "group";
     AuditId, "aud", "audit entry";

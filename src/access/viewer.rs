@@ -10,7 +10,7 @@ use diesel::sql_types::{Array, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use serde::{Deserialize, Serialize};
 
-use super::{Grants, Level, Resource};
+use super::{CredentialRole, Grants, Level, Resource};
 use crate::app::App;
 use crate::clock::Time;
 use crate::error::{Code, Error, Result};
@@ -46,6 +46,10 @@ pub struct RequestInfo {
 pub struct Viewer {
     pub org: OrgId,
     pub actor: Actor,
+    /// The role, where an API credential acts.
+    pub role: Option<CredentialRole>,
+    /// The hash of the session's token, where a member is signed in.
+    pub session: Option<Arc<[u8]>>,
     pub info: RequestInfo,
     /// What holds in the whole organisation, whatever the environment.
     pub organisation_grants: Arc<Grants>,
@@ -85,7 +89,7 @@ impl Viewer {
     }
 
     fn with(&self, env: Option<EnvId>, grants: Arc<Grants>) -> Access {
-        Access { org: self.org, env, actor: self.actor.clone(), info: self.info.clone(), grants }
+        Access { org: self.org, env, actor: self.actor.clone(), role: self.role, info: self.info.clone(), grants }
     }
 }
 
@@ -95,6 +99,7 @@ pub struct Access {
     org: OrgId,
     env: Option<EnvId>,
     actor: Actor,
+    role: Option<CredentialRole>,
     info: RequestInfo,
     grants: Arc<Grants>,
 }
@@ -103,7 +108,7 @@ impl Access {
     /// The server's own access to an environment, for the named part of it.
     pub(crate) fn system(org: OrgId, env: EnvId, part: &'static str) -> Access {
         let grants = Arc::new(Grants::everything());
-        Access { org, env: Some(env), actor: Actor::System(part), info: RequestInfo::default(), grants }
+        Access { org, env: Some(env), actor: Actor::System(part), role: None, info: RequestInfo::default(), grants }
     }
 
     /// Asks for a level of a resource. What one may not even view does not exist for reads.
@@ -112,6 +117,21 @@ impl Access {
             Some(held) if held >= level => Ok(()),
             None if level == Level::View => Err(Error::new(Code::NotFound, "not found")),
             _ => Err(Error::forbidden(format!("this needs {} on {}", level.word(), resource.word()))),
+        }
+    }
+
+    /// Asks for a level, or for an API credential of `role`, which may do this one thing without the level (§3.7).
+    pub fn require_or(&self, role: CredentialRole, resource: Resource, level: Level) -> Result<()> {
+        if self.role == Some(role) { Ok(()) } else { self.require(resource, level) }
+    }
+
+    /// Refuses API credentials of other roles. Members pass: the operation asks for their level.
+    pub fn require_role(&self, roles: &[CredentialRole]) -> Result<()> {
+        match self.role {
+            Some(role) if !roles.contains(&role) => {
+                Err(Error::forbidden(format!("this is not for API credentials of role {}", role.word())))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -131,6 +151,11 @@ impl Access {
 
     pub fn actor(&self) -> &Actor {
         &self.actor
+    }
+
+    /// The role, where an API credential acts.
+    pub fn role(&self) -> Option<CredentialRole> {
+        self.role
     }
 
     pub fn info(&self) -> &RequestInfo {

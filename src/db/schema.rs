@@ -1,24 +1,31 @@
 // @generated automatically by Diesel CLI.
 
 diesel::table! {
-    batches (environment_id, id) {
+    api_credentials (environment_id, id) {
         environment_id -> Uuid,
         id -> Uuid,
-        flow_id -> Uuid,
-        flow_version -> Int4,
-        is_test -> Bool,
-        source -> Text,
-        trigger_id -> Nullable<Uuid>,
-        templates -> Jsonb,
-        definition -> Nullable<Jsonb>,
-        accepted_at -> Timestamptz,
+        name -> Text,
+        role -> Text,
+        secret_hash -> Bytea,
+        last_used_at -> Nullable<Timestamptz>,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        revision -> Int4,
     }
 }
 
 diesel::table! {
-    card_templates (environment_id, id) {
-        environment_id -> Uuid,
+    audit_entries (organisation_id, id) {
+        organisation_id -> Uuid,
         id -> Uuid,
+        environment_id -> Nullable<Uuid>,
+        at -> Timestamptz,
+        actor -> Text,
+        action -> Text,
+        object_type -> Text,
+        object_id -> Text,
+        fields -> Array<Text>,
+        address -> Nullable<Text>,
     }
 }
 
@@ -176,36 +183,28 @@ diesel::table! {
 }
 
 diesel::table! {
-    flow_templates (environment_id, flow_id, version, template_id) {
-        environment_id -> Uuid,
-        flow_id -> Uuid,
-        version -> Int4,
-        template_id -> Uuid,
+    group_members (organisation_id, group_id, member_id) {
+        organisation_id -> Uuid,
+        group_id -> Uuid,
+        member_id -> Uuid,
     }
 }
 
 diesel::table! {
-    flow_versions (environment_id, flow_id, version) {
-        environment_id -> Uuid,
-        flow_id -> Uuid,
-        version -> Int4,
-        definition -> Jsonb,
-        published_at -> Nullable<Timestamptz>,
-        created_at -> Timestamptz,
-        updated_at -> Timestamptz,
+    group_roles (organisation_id, group_id, role_id) {
+        organisation_id -> Uuid,
+        group_id -> Uuid,
+        role_id -> Uuid,
+        environment_ids -> Nullable<Array<Uuid>>,
     }
 }
 
 diesel::table! {
-    flows (environment_id, id) {
-        environment_id -> Uuid,
+    groups (organisation_id, id) {
+        organisation_id -> Uuid,
         id -> Uuid,
-        name -> Text,
+        title -> Text,
         description -> Text,
-        metadata -> Jsonb,
-        published_version -> Nullable<Int4>,
-        draft_version -> Nullable<Int4>,
-        archived_at -> Nullable<Timestamptz>,
         created_at -> Timestamptz,
         updated_at -> Timestamptz,
         revision -> Int4,
@@ -213,13 +212,10 @@ diesel::table! {
 }
 
 diesel::table! {
-    invocations (environment_id, flow_id, is_test, invocation, customer_id) {
-        environment_id -> Uuid,
-        flow_id -> Uuid,
-        is_test -> Bool,
-        invocation -> Text,
-        customer_id -> Uuid,
-        run_id -> Uuid,
+    instance_setup (only_one) {
+        only_one -> Bool,
+        token_hash -> Bytea,
+        completed_at -> Nullable<Timestamptz>,
     }
 }
 
@@ -229,6 +225,47 @@ diesel::table! {
         holder -> Text,
         fence -> Int8,
         until_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    member_invitations (organisation_id, id) {
+        organisation_id -> Uuid,
+        id -> Uuid,
+        first_name -> Text,
+        last_name -> Text,
+        email -> Text,
+        group_ids -> Array<Uuid>,
+        token_hash -> Bytea,
+        invited_by -> Uuid,
+        created_at -> Timestamptz,
+        expires_at -> Timestamptz,
+        accepted_at -> Nullable<Timestamptz>,
+        revoked_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    member_sessions (token_hash) {
+        token_hash -> Bytea,
+        member_id -> Uuid,
+        created_at -> Timestamptz,
+        last_used_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    members (organisation_id, id) {
+        organisation_id -> Uuid,
+        id -> Uuid,
+        first_name -> Text,
+        last_name -> Text,
+        email -> Text,
+        user_id -> Text,
+        password_hash -> Text,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        revision -> Int4,
     }
 }
 
@@ -245,72 +282,43 @@ diesel::table! {
 }
 
 diesel::table! {
-    run_steps (environment_id, run_id, step_key) {
-        environment_id -> Uuid,
-        run_id -> Uuid,
-        step_key -> Text,
-        step_type -> Text,
-        status -> Text,
-        output -> Jsonb,
-        message -> Nullable<Text>,
-        finished_at -> Timestamptz,
-    }
-}
-
-diesel::table! {
-    runs (environment_id, id) {
-        environment_id -> Uuid,
+    roles (organisation_id, id) {
+        organisation_id -> Uuid,
         id -> Uuid,
-        flow_id -> Uuid,
-        flow_version -> Int4,
-        lifecycle_id -> Uuid,
-        batch_id -> Uuid,
-        customer_id -> Uuid,
-        user_id -> Text,
-        invocation -> Text,
-        is_test -> Bool,
-        hops -> Int2,
-        status -> Text,
-        open_steps -> Int4,
-        failed_steps -> Int4,
-        variables -> Nullable<Jsonb>,
-        started_at -> Timestamptz,
-        finished_at -> Nullable<Timestamptz>,
-    }
-}
-
-diesel::table! {
-    starts (environment_id, lifecycle_id) {
-        environment_id -> Uuid,
-        lifecycle_id -> Uuid,
-        batch_id -> Uuid,
-        invocation -> Text,
-        payload -> Jsonb,
-        variables -> Jsonb,
-    }
-}
-
-diesel::table! {
-    tokens (environment_id, run_id, step_key) {
-        environment_id -> Uuid,
-        run_id -> Uuid,
-        step_key -> Text,
-        status -> Text,
-        lane -> Int2,
-        wake_at -> Timestamptz,
-        attempts -> Int2,
-    }
-}
-
-diesel::table! {
-    triggers (environment_id, id) {
-        environment_id -> Uuid,
-        id -> Uuid,
-        flow_id -> Uuid,
-        kind -> Text,
-        mode -> Text,
+        built_in -> Nullable<Text>,
+        title -> Text,
+        description -> Text,
+        levels -> Jsonb,
         created_at -> Timestamptz,
         updated_at -> Timestamptz,
+        revision -> Int4,
+    }
+}
+
+diesel::table! {
+    sdk_keys (environment_id, id) {
+        environment_id -> Uuid,
+        id -> Uuid,
+        name -> Text,
+        kind -> Text,
+        public_key -> Nullable<Text>,
+        jwks -> Nullable<Jsonb>,
+        max_token_days -> Int4,
+        allowed_issuers -> Array<Text>,
+        allowed_audiences -> Array<Text>,
+        user_id_claim -> Nullable<Text>,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        revision -> Int4,
+    }
+}
+
+diesel::table! {
+    sign_in_attempts (email_hash) {
+        email_hash -> Bytea,
+        attempts -> Int4,
+        began_at -> Timestamptz,
+        locked_until -> Nullable<Timestamptz>,
     }
 }
 
@@ -408,17 +416,23 @@ diesel::table! {
     }
 }
 
+diesel::joinable!(api_credentials -> environments (environment_id));
+diesel::joinable!(audit_entries -> organisations (organisation_id));
 diesel::joinable!(cards -> environments (environment_id));
 diesel::joinable!(customers -> environments (environment_id));
 diesel::joinable!(environments -> organisations (organisation_id));
 diesel::joinable!(feed_changes -> environments (environment_id));
 diesel::joinable!(feed_heads -> environments (environment_id));
-diesel::joinable!(flows -> environments (environment_id));
+diesel::joinable!(groups -> organisations (organisation_id));
+diesel::joinable!(member_invitations -> organisations (organisation_id));
+diesel::joinable!(members -> organisations (organisation_id));
+diesel::joinable!(roles -> organisations (organisation_id));
+diesel::joinable!(sdk_keys -> environments (environment_id));
 diesel::joinable!(webhook_subscriptions -> environments (environment_id));
 
 diesel::allow_tables_to_appear_in_same_query!(
-    batches,
-    card_templates,
+    api_credentials,
+    audit_entries,
     cards,
     consumers,
     customers,
@@ -426,17 +440,18 @@ diesel::allow_tables_to_appear_in_same_query!(
     events,
     feed_changes,
     feed_heads,
-    flow_templates,
-    flow_versions,
-    flows,
-    invocations,
+    group_members,
+    group_roles,
+    groups,
+    instance_setup,
     leases,
+    member_invitations,
+    member_sessions,
+    members,
     organisations,
-    run_steps,
-    runs,
-    starts,
-    tokens,
-    triggers,
+    roles,
+    sdk_keys,
+    sign_in_attempts,
     webhook_deliveries,
     webhook_requests,
     webhook_retries,

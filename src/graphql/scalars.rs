@@ -83,6 +83,7 @@ id_scalars!(
     OrgId,
     EnvId,
     MemberId,
+    InvitationId,
     RoleId,
     GroupId,
     AuditId,

@@ -1,0 +1,13 @@
+DROP FUNCTION delete_environment(uuid);
+DROP TABLE audit_entries;
+DROP TABLE sdk_keys;
+DROP TABLE api_credentials;
+DROP TABLE member_invitations;
+DROP TABLE group_members;
+DROP TABLE group_roles;
+DROP TABLE groups;
+DROP TABLE roles;
+DROP TABLE sign_in_attempts;
+DROP TABLE member_sessions;
+DROP TABLE members;
+DROP TABLE instance_setup;

@@ -1,0 +1,116 @@
+//! Rate limits: a token bucket for each caller, in memory of one process.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+
+use parking_lot::Mutex;
+
+use crate::clock::Time;
+use crate::error::{Error, Result};
+use crate::ids::{CredentialId, CustomerId};
+
+/// The limits of a process, by whom they hold (§2.4).
+pub struct Limits {
+    /// REST requests of an API credential.
+    pub rest: Limiter<CredentialId>,
+    /// Access tokens for a client id.
+    pub token: Limiter<CredentialId>,
+    /// Operations of a customer's SDK.
+    pub sdk: Limiter<CustomerId>,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { rest: Limiter::new(100, 200), token: Limiter::new(5, 5), sdk: Limiter::new(20, 60) }
+    }
+}
+
+/// Lets each key through `per_second` times a second, with bursts of up to `burst`.
+///
+/// Why in memory: a limit protects a process; a shared count would cost a write for each request.
+pub struct Limiter<K> {
+    per_second: f64,
+    burst: f64,
+    buckets: Mutex<Buckets<K>>,
+}
+
+struct Buckets<K> {
+    by_key: HashMap<K, Bucket>,
+    /// The number of buckets at which the full ones are dropped.
+    sweep_at: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Bucket {
+    tokens: f64,
+    filled_at: Time,
+}
+
+impl<K: Eq + Hash> Limiter<K> {
+    const SWEEP_AT_LEAST: usize = 1024;
+
+    pub fn new(per_second: u32, burst: u32) -> Limiter<K> {
+        Limiter {
+            per_second: f64::from(per_second.max(1)),
+            burst: f64::from(burst.max(1)),
+            buckets: Mutex::new(Buckets { by_key: HashMap::new(), sweep_at: Self::SWEEP_AT_LEAST }),
+        }
+    }
+
+    /// Takes one token, or answers `rate_limited` with the seconds until there is one.
+    pub fn take(&self, key: K, now: Time) -> Result<()> {
+        let mut buckets = self.buckets.lock();
+        if buckets.by_key.len() >= buckets.sweep_at {
+            buckets.by_key.retain(|_, bucket| self.refilled(*bucket, now) < self.burst);
+            buckets.sweep_at = (buckets.by_key.len() * 2).max(Self::SWEEP_AT_LEAST);
+        }
+        let bucket = buckets.by_key.entry(key).or_insert(Bucket { tokens: self.burst, filled_at: now });
+        bucket.tokens = self.refilled(*bucket, now);
+        bucket.filled_at = bucket.filled_at.max(now);
+        if bucket.tokens < 1.0 {
+            return Err(Error::rate_limited(self.seconds_until_one(bucket.tokens)));
+        }
+        bucket.tokens -= 1.0;
+        Ok(())
+    }
+
+    fn refilled(&self, bucket: Bucket, now: Time) -> f64 {
+        (bucket.tokens + now.since(bucket.filled_at).as_secs_f64() * self.per_second).min(self.burst)
+    }
+
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and a second or two")]
+    fn seconds_until_one(&self, tokens: f64) -> u64 {
+        ((1.0 - tokens) / self.per_second).ceil().max(1.0) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_burst_then_the_rate() {
+        let limiter = Limiter::new(5, 10);
+        let start = Time::from_millisecond(0);
+        for _ in 0..10 {
+            limiter.take("a", start).unwrap();
+        }
+        assert_eq!(limiter.take("a", start).unwrap_err().retry_after_seconds(), Some(1));
+        limiter.take("b", start).unwrap();
+        let later = start.plus(Duration::from_millis(400));
+        limiter.take("a", later).unwrap();
+        limiter.take("a", later).unwrap();
+        assert!(limiter.take("a", later).is_err());
+    }
+
+    #[test]
+    fn idle_callers_are_forgotten() {
+        let limiter = Limiter::new(1, 1);
+        for caller in 0..2000 {
+            limiter.take(caller, Time::from_millisecond(i64::from(caller) * 2000)).unwrap();
+        }
+        assert!(limiter.buckets.lock().by_key.len() <= 1024);
+    }
+}
