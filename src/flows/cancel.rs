@@ -8,9 +8,10 @@ use diesel_async::RunQueryDsl;
 use super::engine::load;
 use super::flow;
 use super::run::{Run, RunStatus, require_operation};
-use crate::access::{Access, audit};
+use crate::access::{Access, Level, Resource, audit};
 use crate::app::App;
-use crate::cards;
+use crate::cards::bulk::{self, Closing};
+use crate::cards::select::{MAXIMUM, Reach, Selector};
 use crate::db::schema::{invocations, runs};
 use crate::db::{Prepared, Tx};
 use crate::error::{Error, Result};
@@ -40,24 +41,52 @@ pub struct Cancelled {
 }
 
 /// Cancels runs in progress; those that are over stay as they are. With [`CardsOfRuns::Cancel`] the open cards of
-/// all chosen runs go, also of those that are over.
-pub async fn cancel(app: &App, access: &Access, flow: FlowId, chosen: Chosen, cards: CardsOfRuns) -> Result<Cancelled> {
+/// all chosen runs go, also of those that are over; that happens after the runs have stopped, some cards at a time.
+pub async fn cancel(
+    app: &App,
+    access: &Access,
+    flow: FlowId,
+    chosen: Chosen,
+    cards: CardsOfRuns,
+) -> Result<Cancelled> {
     require_operation(access)?;
-    app.transact(async |tx| {
-        let env = access.env();
-        if flow::find(tx.conn(), env, flow).await?.is_none() {
-            return Err(Error::not_found("action flow"));
+    if cards == CardsOfRuns::Cancel {
+        access.require(Resource::CardInstance, Level::Edit)?;
+    }
+    let runs = app
+        .transact(async |tx| {
+            let env = access.env();
+            if flow::find(tx.conn(), env, flow).await?.is_none() {
+                return Err(Error::not_found("action flow"));
+            }
+            let ids = choose(tx, env, flow, &chosen).await?;
+            let stopped = stop_in(tx, env, &ids).await?;
+            audit::record_in(tx, access, "action-flow.cancel-runs", flow, &[]).await?;
+            Ok(stopped)
+        })
+        .await?;
+    let cards = match cards {
+        CardsOfRuns::Stay => 0,
+        CardsOfRuns::Cancel => cancel_cards(app, access, flow, chosen).await?,
+    };
+    Ok(Cancelled { runs, cards })
+}
+
+async fn cancel_cards(app: &App, access: &Access, flow: FlowId, chosen: Chosen) -> Result<usize> {
+    let mut selector = Selector { flow: Some(flow), ..Selector::default() };
+    match chosen {
+        Chosen::Run(run) => selector.run = Some(run),
+        Chosen::Invocation(invocation) => selector.invocation = Some(invocation),
+    }
+    let reach = Reach { multiple: true, limit: MAXIMUM, ..Reach::default() };
+    let mut cancelled = 0;
+    loop {
+        let closed = bulk::close(app, access, &selector, reach, &Closing::Cancel).await?;
+        cancelled += closed.cards.len();
+        if closed.cards.is_empty() || closed.remaining() == 0 {
+            return Ok(cancelled);
         }
-        let ids = choose(tx, env, flow, &chosen).await?;
-        let stopped = stop_in(tx, env, &ids).await?;
-        let cards = match cards {
-            CardsOfRuns::Stay => 0,
-            CardsOfRuns::Cancel => cards::interact::cancel_of_runs_in(tx, env, &ids).await?,
-        };
-        audit::record_in(tx, access, "action-flow.cancel-runs", flow, &[]).await?;
-        Ok(Cancelled { runs: stopped, cards })
-    })
-    .await
+    }
 }
 
 async fn choose(tx: &Tx, env: EnvId, flow: FlowId, chosen: &Chosen) -> Result<Vec<RunId>> {

@@ -1,5 +1,6 @@
 //! One integration binary: real server, real Postgres, public protocols.
 
+mod flows;
 mod foundation;
 mod laws;
 mod support;
