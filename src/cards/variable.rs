@@ -131,7 +131,6 @@ impl Variable {
 
 const NAME_RULE: &str = "a name begins with a letter or `_` and has at most 128 letters, digits, `_`, `.` and `-`";
 
-
 /// Converts a value to the declared type: strings where they fit, everything else only when it has the type.
 pub fn convert(variable: &Variable, value: Value) -> Result<Value> {
     let fits = match (variable.kind, &value) {
@@ -212,7 +211,6 @@ fn from_profile(variable: &Variable, profile: &Map<String, Value>) -> Option<Val
     };
     convert(variable, value).ok()
 }
-
 
 fn flag(object: &Map<String, Value>, key: &str, pointer: &str, violations: &mut Violations) -> bool {
     match object.get(key) {

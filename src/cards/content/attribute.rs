@@ -8,8 +8,8 @@ use super::element::{Attribute, Definition, Input, Place};
 use super::validate::Check;
 use super::validation;
 use crate::cards::render;
-use crate::text::{identifier, pointer_token};
 use crate::clock::Period;
+use crate::text::{identifier, pointer_token};
 
 impl<'c> Check<'c, '_> {
     pub(super) fn attribute(&mut self, kind: Attribute, value: &'c Value, of: &'static Definition, pointer: &str) {
@@ -115,8 +115,7 @@ impl<'c> Check<'c, '_> {
                 }
             }
             "subview" => {
-                let exists =
-                    link.get("subview").and_then(Value::as_str).is_some_and(|id| self.subviews.contains(id));
+                let exists = link.get("subview").and_then(Value::as_str).is_some_and(|id| self.subviews.contains(id));
                 self.expect(exists, &format!("{pointer}/subview"), "must be the id of a subview");
             }
             "payload" => {

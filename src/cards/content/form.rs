@@ -3,9 +3,9 @@
 use serde_json::{Map, Value, json};
 
 use crate::cards::options::CardOptions;
-use crate::text::pointer_token;
 use crate::clock::Period;
 use crate::error::Violations;
+use crate::text::pointer_token;
 
 /// The delivery defaults of a template.
 #[derive(Clone, Debug, Default, PartialEq)]

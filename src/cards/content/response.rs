@@ -4,8 +4,8 @@ use serde_json::{Map, Value};
 
 use super::element::{Definition, Input, Place};
 use super::validation;
-use crate::text::pointer_token;
 use crate::error::{Error, Result, Violations};
+use crate::text::pointer_token;
 
 /// The most bytes of values that an answer may have.
 pub const MOST_VALUES: usize = 64 * 1024;
@@ -148,10 +148,8 @@ mod tests {
     use super::*;
 
     fn card(inputs: Value) -> Value {
-        let mut children = vec![
-            json!({ "id": "b", "type": "buttonRow", "children": [
-                { "id": "c", "type": "submitButton", "attributes": { "name": "send", "values": { "code": 7 } } }] }),
-        ];
+        let mut children = vec![json!({ "id": "b", "type": "buttonRow", "children": [
+                { "id": "c", "type": "submitButton", "attributes": { "name": "send", "values": { "code": 7 } } }] })];
         children.extend(inputs.as_array().unwrap().iter().cloned());
         json!({ "elements": [{ "id": "f", "type": "form", "children": children }] })
     }
@@ -202,13 +200,35 @@ mod tests {
             ("numberInput", json!({}), json!({ "min": { "value": 1.5 } }), json!(1), json!(2)),
             ("numberInput", json!({}), json!({ "max": { "value": 3 } }), json!(3.1), json!(null)),
             ("stepper", json!({}), json!({ "max": { "value": 3 } }), json!(4), json!(3)),
-            ("dateInput", json!({}), json!({ "minDate": { "value": "2026-01-02" } }), json!("2026-01-01"), json!("2026-01-02")),
+            (
+                "dateInput",
+                json!({}),
+                json!({ "minDate": { "value": "2026-01-02" } }),
+                json!("2026-01-01"),
+                json!("2026-01-02"),
+            ),
             ("dateInput", json!({}), json!({ "maxDate": { "value": "2026-01-02" } }), json!("2026-01-03"), json!(null)),
-            ("checkboxes", json!({ "items": [{ "key": "a" }, { "key": "b" }] }), json!({ "minChecked": { "value": 1 } }),
-                json!(null), json!({ "a": true })),
-            ("checkboxes", json!({ "items": [{ "key": "a" }, { "key": "b" }] }), json!({ "maxChecked": { "value": 1 } }),
-                json!({ "a": true, "b": true }), json!({ "a": true, "b": false })),
-            ("checkboxes", json!({ "items": [{ "key": "a" }] }), json!({}), json!({ "z": true }), json!({ "a": false })),
+            (
+                "checkboxes",
+                json!({ "items": [{ "key": "a" }, { "key": "b" }] }),
+                json!({ "minChecked": { "value": 1 } }),
+                json!(null),
+                json!({ "a": true }),
+            ),
+            (
+                "checkboxes",
+                json!({ "items": [{ "key": "a" }, { "key": "b" }] }),
+                json!({ "maxChecked": { "value": 1 } }),
+                json!({ "a": true, "b": true }),
+                json!({ "a": true, "b": false }),
+            ),
+            (
+                "checkboxes",
+                json!({ "items": [{ "key": "a" }] }),
+                json!({}),
+                json!({ "z": true }),
+                json!({ "a": false }),
+            ),
             ("dropdown", json!({ "options": [{ "title": "A", "value": "a" }] }), json!({}), json!("b"), json!("a")),
             ("switch", json!({}), json!({}), json!("true"), json!(true)),
             ("dateInput", json!({}), json!({}), json!("26.3.2026"), json!("2026-03-26")),
@@ -238,7 +258,8 @@ mod tests {
 
     #[test]
     fn too_much_is_refused() {
-        let error = answer(input("textInput", json!({}), json!({})), json!({ "v": "x".repeat(MOST_VALUES) })).unwrap_err();
+        let error =
+            answer(input("textInput", json!({}), json!({})), json!({ "v": "x".repeat(MOST_VALUES) })).unwrap_err();
         assert_eq!(error.violations()[0].pointer.as_deref(), Some("/values"));
     }
 }

@@ -46,8 +46,10 @@ fn the_first_ten_minutes() {
 
 /// Content with every element type and every attribute.
 fn everything() -> Value {
-    let button = |id: &str, kind: &str| json!({ "id": id, "type": kind, "attributes": {
-        "text": "T", "appearance": "primary", "icon": "i" } });
+    let button = |id: &str, kind: &str| {
+        json!({ "id": id, "type": kind, "attributes": {
+        "text": "T", "appearance": "primary", "icon": "i" } })
+    };
     json!({
         "variables": [{ "name": "balance", "type": "number", "runtime": true, "default": 0, "format": "0.00" },
             { "name": "first-name", "type": "string" }],
@@ -150,40 +152,73 @@ fn unknown_things_are_refused() {
         (json!({ "topCard": { "elements": {} } }), "/topCard/elements: elements must be a list"),
         (top(json!([1])), "/topCard/elements/0: an element must be an object"),
         (top(json!([{ "id": "a", "type": "marquee" }])), "/topCard/elements/0/type: unknown element type `marquee`"),
-        (top(json!([{ "id": "a", "type": "divider", "attributes": { "x": 1 } }])),
-            "/topCard/elements/0/attributes/x: `divider` has no attribute `x`"),
+        (
+            top(json!([{ "id": "a", "type": "divider", "attributes": { "x": 1 } }])),
+            "/topCard/elements/0/attributes/x: `divider` has no attribute `x`",
+        ),
         (top(json!([{ "id": "a", "type": "divider", "x": 1 }])), "/topCard/elements/0/x: unknown property `x`"),
-        (top(json!([{ "id": "a", "type": "divider" }, { "id": "a", "type": "divider" }])),
-            "/topCard/elements/1/id: the id `a` is used twice"),
+        (
+            top(json!([{ "id": "a", "type": "divider" }, { "id": "a", "type": "divider" }])),
+            "/topCard/elements/1/id: the id `a` is used twice",
+        ),
         (top(json!([{ "type": "divider" }])), "/topCard/elements/0/id: an id must be a string of 1 to 128 characters"),
-        (top(json!([{ "id": "a", "type": "divider" }, { "id": "b", "type": "category" }])),
-            "/topCard/elements/1: a category stands first in the top card"),
+        (
+            top(json!([{ "id": "a", "type": "divider" }, { "id": "b", "type": "category" }])),
+            "/topCard/elements/1: a category stands first in the top card",
+        ),
         (top(json!([{ "id": "a", "type": "linkButton" }])), "/topCard/elements/0: `linkButton` stands in a form only"),
-        (top(json!([{ "id": "a", "type": "listItem", "attributes": { "text": "x" } }])),
-            "/topCard/elements/0: `listItem` stands in a list only"),
-        (top(json!([{ "id": "a", "type": "form", "children": [{ "id": "b", "type": "divider" }] }])),
-            "/topCard/elements/0/children/0: `divider` cannot stand in `form`"),
+        (
+            top(json!([{ "id": "a", "type": "listItem", "attributes": { "text": "x" } }])),
+            "/topCard/elements/0: `listItem` stands in a list only",
+        ),
+        (
+            top(json!([{ "id": "a", "type": "form", "children": [{ "id": "b", "type": "divider" }] }])),
+            "/topCard/elements/0/children/0: `divider` cannot stand in `form`",
+        ),
         (top(json!([{ "id": "a", "type": "headline" }])), "/topCard/elements/0/attributes/text: text is required"),
-        (top(json!([{ "id": "a", "type": "headline", "attributes": { "text": "x {{ 1 + 1 }}" } }])),
-            "/topCard/elements/0/attributes/text: line 1, column 8: arithmetic is not allowed"),
-        (top(json!([{ "id": "a", "type": "headline", "attributes": { "text": "{{ a-b }}" } }])),
-            "/topCard/elements/0/attributes/text: line 1, column 1: arithmetic is not allowed, and no variable `a-b` is declared"),
-        (top(json!([{ "id": "a", "type": "image", "attributes": { "src": "JavaScript:x" } }])),
-            "/topCard/elements/0/attributes/src: the schemes javascript, data and vbscript are not allowed"),
-        (top(json!([{ "id": "a", "type": "image", "attributes": { "src": "x", "link": { "kind": "subview", "subview": "s" } } }])),
-            "/topCard/elements/0/attributes/link/subview: must be the id of a subview"),
-        (top(json!([{ "id": "a", "type": "image", "attributes": { "src": "x", "height": "huge" } }])),
-            "/topCard/elements/0/attributes/height: must be one of tall, medium, short, original"),
-        (json!({ "topCard": { "elements": [] }, "delivery": { "priority": 11 } }),
-            "/delivery/priority: priority must be a whole number from 1 to 10"),
-        (json!({ "topCard": { "elements": [] }, "delivery": { "embargo": null } }), "/delivery/embargo: unknown property `embargo`"),
-        (json!({ "topCard": { "elements": [] }, "actions": { "dismiss": { "swipe": 1 } } }),
-            "/actions/dismiss/swipe: swipe must be true or false"),
-        (json!({ "topCard": { "elements": [] }, "notification": { "title": "{% x %}" } }),
-            "/notification/title: line 1, column 1: statements are not allowed"),
-        (json!({ "topCard": { "elements": [] }, "subviews": [{ "id": "s", "elements": [
+        (
+            top(json!([{ "id": "a", "type": "headline", "attributes": { "text": "x {{ 1 + 1 }}" } }])),
+            "/topCard/elements/0/attributes/text: line 1, column 8: arithmetic is not allowed",
+        ),
+        (
+            top(json!([{ "id": "a", "type": "headline", "attributes": { "text": "{{ a-b }}" } }])),
+            "/topCard/elements/0/attributes/text: line 1, column 1: arithmetic is not allowed, and no variable `a-b` is declared",
+        ),
+        (
+            top(json!([{ "id": "a", "type": "image", "attributes": { "src": "JavaScript:x" } }])),
+            "/topCard/elements/0/attributes/src: the schemes javascript, data and vbscript are not allowed",
+        ),
+        (
+            top(
+                json!([{ "id": "a", "type": "image", "attributes": { "src": "x", "link": { "kind": "subview", "subview": "s" } } }]),
+            ),
+            "/topCard/elements/0/attributes/link/subview: must be the id of a subview",
+        ),
+        (
+            top(json!([{ "id": "a", "type": "image", "attributes": { "src": "x", "height": "huge" } }])),
+            "/topCard/elements/0/attributes/height: must be one of tall, medium, short, original",
+        ),
+        (
+            json!({ "topCard": { "elements": [] }, "delivery": { "priority": 11 } }),
+            "/delivery/priority: priority must be a whole number from 1 to 10",
+        ),
+        (
+            json!({ "topCard": { "elements": [] }, "delivery": { "embargo": null } }),
+            "/delivery/embargo: unknown property `embargo`",
+        ),
+        (
+            json!({ "topCard": { "elements": [] }, "actions": { "dismiss": { "swipe": 1 } } }),
+            "/actions/dismiss/swipe: swipe must be true or false",
+        ),
+        (
+            json!({ "topCard": { "elements": [] }, "notification": { "title": "{% x %}" } }),
+            "/notification/title: line 1, column 1: statements are not allowed",
+        ),
+        (
+            json!({ "topCard": { "elements": [] }, "subviews": [{ "id": "s", "elements": [
             { "id": "a", "type": "image", "attributes": { "src": "x", "format": "banner" } }] }] }),
-            "/subviews/0/elements/0/attributes/format: a banner stands in the top card only"),
+            "/subviews/0/elements/0/attributes/format: a banner stands in the top card only",
+        ),
     ] {
         let faults = faults(&document);
         assert_eq!(faults, [fault], "{document}");
@@ -192,15 +227,15 @@ fn unknown_things_are_refused() {
 
 #[test]
 fn all_faults_are_reported_at_once() {
-    let input = |id: &str, name: &str, validations: Value| {
-        json!({ "id": id, "type": "textInput", "attributes": { "name": name, "lines": 0 }, "validations": validations })
-    };
+    let input = |id: &str, name: &str, validations: Value| json!({ "id": id, "type": "textInput", "attributes": { "name": name, "lines": 0 }, "validations": validations });
     let document = top(json!([{ "id": "f", "type": "form", "children": [
         input("a", "x", json!({ "max": { "value": 1 } })),
         input("b", "x", json!({ "pattern": { "value": "(" }, "odd": {} })),
     ] }]));
-    let pointers: Vec<String> =
-        faults(&document).iter().map(|fault| fault.split(':').next().unwrap_or("").replace("/topCard/elements/0/children", "")).collect();
+    let pointers: Vec<String> = faults(&document)
+        .iter()
+        .map(|fault| fault.split(':').next().unwrap_or("").replace("/topCard/elements/0/children", ""))
+        .collect();
     assert_eq!(
         pointers,
         [
@@ -222,7 +257,10 @@ fn limits() {
     assert!(Content::parse(&dividers(MOST_ELEMENTS)).is_ok());
     assert_eq!(faults(&dividers(MOST_ELEMENTS + 1)), [": more than 200 elements"]);
     let subviews: Vec<Value> = (0..=MOST_SUBVIEWS).map(|i| json!({ "id": i.to_string(), "elements": [] })).collect();
-    assert_eq!(faults(&json!({ "topCard": { "elements": [] }, "subviews": subviews })), ["/subviews: more than 50 subviews"]);
+    assert_eq!(
+        faults(&json!({ "topCard": { "elements": [] }, "subviews": subviews })),
+        ["/subviews: more than 50 subviews"]
+    );
     let long = "x".repeat(MOST_BYTES);
     let headline = top(json!([{ "id": "a", "type": "headline", "attributes": { "text": long } }]));
     assert_eq!(faults(&headline), [": content takes more than 512 KiB"]);

@@ -9,8 +9,8 @@ use super::validation::Rule;
 use super::{Content, MOST_ELEMENTS, MOST_SUBVIEWS, form};
 use crate::cards::render;
 use crate::cards::variable::Variable;
-use crate::text::pointer_token;
 use crate::error::Violations;
+use crate::text::pointer_token;
 
 /// Reports everything that is wrong with the elements, menu and notification of content.
 pub(super) fn check(content: &Content, violations: &mut Violations) {

@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 use super::{Context, Renderer};
 use crate::cards::content::Content;
 use crate::cards::content::element::{Attribute, Definition};
-use crate::text::pointer_token;
 use crate::error::Result;
+use crate::text::pointer_token;
 
 /// A card as apps get it.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,7 +34,12 @@ pub fn card(content: &Content, context: &Context) -> Result<Rendered> {
             json!({ "name": variable.name, "type": variable.kind, "default": variable.default, "format": variable.format })
         })
         .collect();
-    Ok(Rendered { top_card, subviews: Value::Array(subviews), actions, runtime_variables: Value::Array(runtime_variables) })
+    Ok(Rendered {
+        top_card,
+        subviews: Value::Array(subviews),
+        actions,
+        runtime_variables: Value::Array(runtime_variables),
+    })
 }
 
 impl Renderer<'_> {
@@ -74,7 +79,9 @@ impl Renderer<'_> {
                         let value = match slot.filter(|_| !value.is_null()) {
                             Some(slot) => {
                                 let result = self.attribute(slot.attribute, value);
-                                result.map_err(|error| error.at(format!("{pointer}/attributes/{}", pointer_token(name))))?
+                                result.map_err(|error| {
+                                    error.at(format!("{pointer}/attributes/{}", pointer_token(name)))
+                                })?
                             }
                             None => value.clone(),
                         };

@@ -3,8 +3,21 @@
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 /// What would end a Markdown link destination or read as markup in it.
-const BREAKING: &AsciiSet =
-    &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'(').add(b')').add(b'[').add(b']').add(b'\\').add(b'`').add(b'{').add(b'}').add(b'|').add(b'^');
+const BREAKING: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'<')
+    .add(b'>')
+    .add(b'(')
+    .add(b')')
+    .add(b'[')
+    .add(b']')
+    .add(b'\\')
+    .add(b'`')
+    .add(b'{')
+    .add(b'}')
+    .add(b'|')
+    .add(b'^');
 
 /// Schemes that browsers run rather than open.
 const SCRIPTS: [&str; 3] = ["javascript", "data", "vbscript"];
@@ -58,7 +71,9 @@ fn line(line: &str, begins: bool, escaped: &mut String) {
             ':' => next.is_some_and(|next| !next.is_whitespace() && !next.is_ascii_digit()),
             '.' if line[..index].to_ascii_lowercase().ends_with("www") => true,
             '.' | ')' => number > 0 && index == number && next.is_none_or(char::is_whitespace),
-            '-' | '+' | '=' => begins && index == 0 && next.is_none_or(|next| next.is_whitespace() || next == character),
+            '-' | '+' | '=' => {
+                begins && index == 0 && next.is_none_or(|next| next.is_whitespace() || next == character)
+            }
             _ => false,
         };
         if mark {

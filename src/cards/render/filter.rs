@@ -161,9 +161,9 @@ fn join(items: &[Value], separator: &str) -> String {
 
 fn capitalize(text: &str) -> String {
     let mut characters = text.chars();
-    characters.next().map_or(String::new(), |first| {
-        first.to_uppercase().chain(characters.flat_map(char::to_lowercase)).collect()
-    })
+    characters
+        .next()
+        .map_or(String::new(), |first| first.to_uppercase().chain(characters.flat_map(char::to_lowercase)).collect())
 }
 
 /// At most `most` characters; what is cut ends in an ellipsis, which counts.
@@ -212,7 +212,8 @@ fn grouped(text: &str, decimals: Option<u64>) -> String {
 /// Rounds decimal digits half away from zero.
 fn rounded(whole: &str, fraction: &str, decimals: usize) -> (String, String) {
     let round_up = fraction.as_bytes().get(decimals).is_some_and(|digit| *digit >= b'5');
-    let mut digits: Vec<u8> = whole.bytes().chain(fraction.bytes().chain(std::iter::repeat(b'0')).take(decimals)).collect();
+    let mut digits: Vec<u8> =
+        whole.bytes().chain(fraction.bytes().chain(std::iter::repeat(b'0')).take(decimals)).collect();
     if round_up {
         let carried = digits.iter_mut().rev().all(|digit| {
             let nine = *digit == b'9';

@@ -175,7 +175,8 @@ impl<'c> Renderer<'c> {
                 Piece::Expression(expression) => match self.left_in_place(expression) {
                     Some(name) => output.push_str(&name),
                     None => {
-                        let encoded = expression.filters.last().is_some_and(|call| call.filter == filter::Filter::UrlEncode);
+                        let encoded =
+                            expression.filters.last().is_some_and(|call| call.filter == filter::Filter::UrlEncode);
                         let value = self.evaluate(expression)?;
                         let value = filter::display(&value);
                         output.push_str(&match whole || encoded {
@@ -339,7 +340,8 @@ mod tests {
 
     #[test]
     fn urls() {
-        let context = context(json!({ "q": "a b&c", "url": "https://x.org/?a=b", "bad": "java\tscript:x", "s": "data" }));
+        let context =
+            context(json!({ "q": "a b&c", "url": "https://x.org/?a=b", "bad": "java\tscript:x", "s": "data" }));
         let url = |source: &str| Renderer::new(&context).url(source);
         assert_eq!(url("https://x.org/?q={{ q }}").unwrap(), "https://x.org/?q=a%20b%26c");
         assert_eq!(url("https://x.org/?q={{ q | urlencode }}").unwrap(), "https://x.org/?q=a%20b%26c");

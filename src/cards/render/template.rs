@@ -341,7 +341,9 @@ mod tests {
             assert_eq!(error.violations()[0].detail, detail, "{source}");
         }
         let error = parse("{{ a | shout }}").unwrap_err();
-        assert!(error.violations()[0].detail.starts_with("line 1, column 8: unknown filter `shout`; there are default,"));
+        assert!(
+            error.violations()[0].detail.starts_with("line 1, column 8: unknown filter `shout`; there are default,")
+        );
     }
 
     #[test]
