@@ -1,6 +1,6 @@
 //! `/v1/{env}/action-flow`: starting, testing, listing, publishing and stopping flows (specification 8.7).
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -99,26 +99,20 @@ fn entry_error(error: &EntryError) -> Value {
     entry
 }
 
-#[derive(Deserialize)]
-struct ListQuery {
-    limit: Option<String>,
-    offset: Option<String>,
-    status: Option<String>,
-}
-
 async fn list(
     State(app): State<App>,
     Authenticated(access): Authenticated,
-    Query(query): Query<ListQuery>,
+    RawQuery(query): RawQuery,
 ) -> Result<Response> {
     access.require_role(&[Events, Workbench])?;
+    let query = query.unwrap_or_default();
     let window = Window {
-        limit: whole_number(query.limit.as_deref(), "limit", 1..=LIST_MAXIMUM)?.unwrap_or(LIST_DEFAULT),
-        offset: whole_number(query.offset.as_deref(), "offset", 0..=i64::MAX)?.unwrap_or(0),
+        limit: whole_number(&query, "limit", 1..=LIST_MAXIMUM)?.unwrap_or(LIST_DEFAULT),
+        offset: whole_number(&query, "offset", 0..=i64::MAX)?.unwrap_or(0),
     };
-    let status = match query.status.as_deref() {
+    let status = match parameter(&query, "status") {
         None => None,
-        Some(word) => Some(flows::State::parse(word).ok_or_else(|| {
+        Some(word) => Some(flows::State::parse(&word).ok_or_else(|| {
             Error::new(Code::ValidationFailed, "status is draft, published, changed or archived").parameter("status")
         })?),
     };
@@ -126,8 +120,14 @@ async fn list(
     Ok(data(listed.iter().map(summary).collect::<Vec<_>>()))
 }
 
-fn whole_number(text: Option<&str>, name: &'static str, range: std::ops::RangeInclusive<i64>) -> Result<Option<i64>> {
-    let Some(text) = text else { return Ok(None) };
+/// A query parameter; of several of one name the last counts.
+fn parameter(query: &str, name: &str) -> Option<String> {
+    let pairs = url::form_urlencoded::parse(query.as_bytes());
+    pairs.filter(|(key, _)| key == name).last().map(|(_, value)| value.into_owned())
+}
+
+fn whole_number(query: &str, name: &'static str, range: std::ops::RangeInclusive<i64>) -> Result<Option<i64>> {
+    let Some(text) = parameter(query, name) else { return Ok(None) };
     let number = text.parse().ok().filter(|number| range.contains(number));
     let rule = if *range.end() == i64::MAX {
         format!("{name} must be a whole number from {}", range.start())
