@@ -48,6 +48,7 @@ pub struct Parts {
 
 impl App {
     pub fn new(parts: Parts) -> Result<App> {
+        let limits = Limits::new(parts.config.rates);
         let outbound = Outbound::new(AddressRules::new(&parts.config))?;
         let node = format!("{:016x}", u64::from_le_bytes(Ids::random().bytes()));
         Ok(App(Arc::new(Inner {
@@ -60,7 +61,7 @@ impl App {
             outbound,
             hub: Hub::default(),
             wakes: Wakes::default(),
-            limits: Limits::default(),
+            limits,
             published_keys: PublishedKeys::default(),
             node,
         })))

@@ -55,6 +55,15 @@ pub struct Settings {
     /// Largest body of REST and GraphQL requests, in bytes
     #[arg(long, env = "CARDWIRE_BODY_LIMIT", default_value = "5242880")]
     body_limit: String,
+    /// REST requests a second of one API credential; twice as many in a burst
+    #[arg(long, env = "CARDWIRE_REST_RATE", default_value = "100")]
+    rest_rate: String,
+    /// Access tokens a second for one client id
+    #[arg(long, env = "CARDWIRE_TOKEN_RATE", default_value = "5")]
+    token_rate: String,
+    /// SDK operations a second of one customer; three times as many in a burst
+    #[arg(long, env = "CARDWIRE_SDK_RATE", default_value = "20")]
+    sdk_rate: String,
     /// Address for /metrics alone; without it /metrics is served with everything else
     #[arg(long, env = "CARDWIRE_METRICS_LISTEN")]
     metrics_listen: Option<String>,
@@ -103,11 +112,26 @@ pub struct Config {
     pub cors_origins: CorsOrigins,
     pub introspection: bool,
     pub body_limit: usize,
+    pub rates: Rates,
     pub metrics_listen: Option<SocketAddr>,
     pub drain: Duration,
     pub log_format: LogFormat,
     pub log: String,
     pub ready_file: Option<PathBuf>,
+}
+
+/// How often one caller may call, in requests a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rates {
+    pub rest: u32,
+    pub token: u32,
+    pub sdk: u32,
+}
+
+impl Default for Rates {
+    fn default() -> Rates {
+        Rates { rest: 100, token: 5, sdk: 20 }
+    }
 }
 
 /// The bytes of the master key.
@@ -146,6 +170,9 @@ impl Settings {
         let introspection = errors.read("introspection", "true or false", || self.introspection.parse().ok());
         let body_limit =
             errors.read("body-limit", "a number from 1024 to 1073741824", || number(&self.body_limit, 1024, 1 << 30));
+        let rest_rate = errors.read("rest-rate", RATE, || rate(&self.rest_rate));
+        let token_rate = errors.read("token-rate", RATE, || rate(&self.token_rate));
+        let sdk_rate = errors.read("sdk-rate", RATE, || rate(&self.sdk_rate));
         let metrics_listen = errors.read("metrics-listen", "an address and port", || match &self.metrics_listen {
             None => Some(None),
             Some(text) => text.parse().ok().map(Some),
@@ -186,6 +213,11 @@ impl Settings {
             cors_origins: cors(&self.cors_origins),
             introspection: introspection.ok_or_else(missing)?,
             body_limit: body_limit.ok_or_else(missing)?,
+            rates: Rates {
+                rest: rest_rate.ok_or_else(missing)?,
+                token: token_rate.ok_or_else(missing)?,
+                sdk: sdk_rate.ok_or_else(missing)?,
+            },
             metrics_listen: metrics_listen.ok_or_else(missing)?,
             drain: Duration::from_secs(drain.ok_or_else(missing)? as u64),
             log_format: log_format.ok_or_else(missing)?,
@@ -213,6 +245,7 @@ impl Config {
             cors_origins: CorsOrigins::Any,
             introspection: true,
             body_limit: 5 << 20,
+            rates: Rates::default(),
             metrics_listen: None,
             drain: Duration::from_secs(2),
             log_format: LogFormat::Text,
@@ -237,6 +270,12 @@ impl Errors {
 
 fn number(text: &str, least: usize, most: usize) -> Option<usize> {
     text.parse().ok().filter(|number| (least..=most).contains(number))
+}
+
+const RATE: &str = "a number from 1 to 1000000";
+
+fn rate(text: &str) -> Option<u32> {
+    number(text, 1, 1_000_000).and_then(|rate| u32::try_from(rate).ok())
 }
 
 fn networks(text: &str) -> Option<Vec<IpNet>> {

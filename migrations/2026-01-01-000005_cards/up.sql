@@ -36,6 +36,7 @@ CREATE TABLE cards (
     published_at timestamptz,
     active_since timestamptz,
     closed_at timestamptz,
+    snooze_interval text,
     definition jsonb NOT NULL,
     runtime_variables jsonb NOT NULL,
     variables jsonb NOT NULL,
@@ -67,6 +68,7 @@ CREATE INDEX cards_due_at_idx ON cards (due_at) WHERE due_at IS NOT NULL;
 COMMENT ON TABLE cards IS 'Card instances: what was rendered, for whom, from which flow, and in which state they are.';
 COMMENT ON COLUMN cards.due_at IS 'The next timed change (embargo over, snooze over, expiry), derived.';
 COMMENT ON COLUMN cards.stream_ids IS 'The explicit target streams; null means the streams that curate the template now.';
+COMMENT ON COLUMN cards.snooze_interval IS 'How long a snooze lasts for which the app names no time; from the template.';
 COMMENT ON COLUMN cards.feed_version IS 'The version of the customer''s feed at the last change of this card.';
 
 -- The version of each customer's feed. Raised under its row lock in the transaction that changes the cards, so

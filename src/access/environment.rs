@@ -7,6 +7,7 @@ use diesel::sql_query;
 use diesel::sql_types::Uuid as SqlUuid;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
+use super::standing::Standing;
 use super::{Access, Level, Resource, Viewer, audit};
 use crate::app::App;
 use crate::clock::{self, Time};
@@ -260,10 +261,15 @@ pub async fn archive(app: &App, access: &Access) -> Result<Environment> {
     .await
 }
 
-/// Deletes an archived environment and everything in it. Nobody can enter it any more, so the permission is the one
-/// that holds in all environments.
+/// Deletes an archived environment and everything in it. Nobody can enter it any more, so `organisation` is access to
+/// the organisation, and the caller's level in the environment is looked up.
 pub async fn delete(app: &App, organisation: &Access, env: EnvId) -> Result<()> {
-    organisation.require(Resource::Environment, Level::Admin)?;
+    let own = Standing::of_actor(&*app.read().await?, organisation).await?.in_environment(env);
+    match own.level(Resource::Environment) {
+        Some(Level::Admin) => {}
+        Some(_) => return Err(Error::forbidden("this needs admin on environment")),
+        None => return Err(Error::not_found("environment")),
+    }
     app.transact(async |tx| {
         let archived: Option<Option<Time>> = environments::table
             .find(env)

@@ -12,7 +12,7 @@ use super::{Access, Actor, Level, RequestInfo, Resource, Viewer, audit, environm
 use crate::app::App;
 use crate::clock::Time;
 use crate::db::page::{Page, PageRequest};
-use crate::db::schema::{group_members, group_roles, groups, members, roles};
+use crate::db::schema::{environments, group_members, group_roles, groups, members, roles};
 use crate::db::{OnConstraint, Tx};
 use crate::error::{Code, Error, Result};
 use crate::ids::{EnvId, GroupId, MemberId, OrgId};
@@ -89,6 +89,37 @@ pub(super) async fn viewer(conn: &AsyncPgConnection, org: OrgId, id: MemberId, i
         environments,
     })
 }
+/// Those of the given ids that are test user ids in the environment because members who can view it have them.
+pub async fn test_user_ids(conn: &AsyncPgConnection, env: EnvId, among: &[String]) -> Result<Vec<String>> {
+    let owner = environments::table.filter(environments::id.eq(env)).select(environments::organisation_id);
+    let rows: Vec<(String, Option<String>, Value)> = members::table
+        .inner_join(group_members::table.on(
+            group_members::organisation_id.eq(members::organisation_id).and(group_members::member_id.eq(members::id)),
+        ))
+        .inner_join(
+            group_roles::table.on(group_roles::organisation_id
+                .eq(group_members::organisation_id)
+                .and(group_roles::group_id.eq(group_members::group_id))),
+        )
+        .inner_join(
+            roles::table
+                .on(roles::organisation_id.eq(group_roles::organisation_id).and(roles::id.eq(group_roles::role_id))),
+        )
+        .filter(members::organisation_id.eq_any(owner))
+        .filter(members::user_id.eq_any(among))
+        .filter(group_roles::environment_ids.is_null().or(group_roles::environment_ids.contains(vec![env])))
+        .select((members::user_id, roles::built_in, roles::levels))
+        .load(&mut &*conn)
+        .await?;
+    let mut user_ids: Vec<String> = rows
+        .into_iter()
+        .filter(|(_, built_in, levels)| !role_grants(built_in.as_deref(), levels).in_environment().is_empty())
+        .map(|(user_id, _, _)| user_id)
+        .collect();
+    user_ids.sort();
+    user_ids.dedup();
+    Ok(user_ids)
+}
 
 pub async fn list(app: &App, viewer: &Viewer, page: PageRequest<MemberId>) -> Result<Page<Member>> {
     viewer.organisation().require(Resource::Member, Level::View)?;
@@ -110,8 +141,17 @@ pub async fn groups_of(app: &App, viewer: &Viewer, member: MemberId) -> Result<V
     if viewer.actor.member() != Some(member) {
         viewer.organisation().require(Resource::Member, Level::View)?;
     }
+    held_groups(app, viewer.org, member).await
+}
+
+/// The groups of a member who has just shown who they are.
+pub async fn own_groups(app: &App, member: &Member) -> Result<Vec<GroupId>> {
+    held_groups(app, member.organisation_id, member.id).await
+}
+
+async fn held_groups(app: &App, org: OrgId, member: MemberId) -> Result<Vec<GroupId>> {
     let ids = group_members::table
-        .filter(group_members::organisation_id.eq(viewer.org).and(group_members::member_id.eq(member)))
+        .filter(group_members::organisation_id.eq(org).and(group_members::member_id.eq(member)))
         .order(group_members::group_id)
         .select(group_members::group_id)
         .load(&mut &*app.read().await?)

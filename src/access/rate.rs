@@ -6,6 +6,7 @@ use std::hash::Hash;
 use parking_lot::Mutex;
 
 use crate::clock::Time;
+use crate::config::Rates;
 use crate::error::{Error, Result};
 use crate::ids::{CredentialId, CustomerId};
 
@@ -19,9 +20,13 @@ pub struct Limits {
     pub sdk: Limiter<CustomerId>,
 }
 
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits { rest: Limiter::new(100, 200), token: Limiter::new(5, 5), sdk: Limiter::new(20, 60) }
+impl Limits {
+    pub fn new(rates: Rates) -> Limits {
+        Limits {
+            rest: Limiter::new(rates.rest, rates.rest.saturating_mul(2)),
+            token: Limiter::new(rates.token, rates.token),
+            sdk: Limiter::new(rates.sdk, rates.sdk.saturating_mul(3)),
+        }
     }
 }
 

@@ -46,6 +46,8 @@ pub struct CardInstance {
     /// When it last became active.
     pub active_since: Option<Time>,
     pub closed_at: Option<Time>,
+    /// How long a snooze lasts for which the app names no time.
+    pub snooze_interval: Option<String>,
     /// `{topCard, subviews, actions}` as rendered.
     pub definition: Value,
     pub runtime_variables: Value,

@@ -2,6 +2,7 @@
 
 pub mod action;
 pub mod content;
+pub mod erase;
 pub mod feed_change;
 pub mod filter;
 pub mod instance;

@@ -1,12 +1,13 @@
 //! A customer: the row, the profile as the API shows it, and how customers come into being (specification 7.1).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use diesel::prelude::*;
 use diesel::sql_types::{Array, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde_json::{Map, Value};
 
+use crate::access::member;
 use crate::clock::Time;
 use crate::db::schema::customers;
 use crate::db::{Prepared, Tx};
@@ -167,7 +168,7 @@ pub(crate) async fn ensure_in(tx: &mut Tx, env: EnvId, user_ids: &[String]) -> R
     let mut known = by_user_id(find_by_user_ids(tx.conn(), env, user_ids).await?);
     let missing = missing(user_ids, &known);
     if !missing.is_empty() {
-        let members = members_among(tx.conn(), env, &missing).await?;
+        let members = member::test_user_ids(tx.conn(), env, &missing).await?;
         create_in(tx, env, &missing, &members).await?;
         known.extend(by_user_id(find_by_user_ids(tx.conn(), env, &missing).await?));
     }
@@ -180,34 +181,12 @@ pub(crate) async fn test_users_in(tx: &mut Tx, env: EnvId, user_ids: &[String]) 
     let mut known = by_user_id(find_by_user_ids(tx.conn(), env, user_ids).await?);
     let missing = missing(user_ids, &known);
     if !missing.is_empty() {
-        let members = members_among(tx.conn(), env, &missing).await?;
+        let members = member::test_user_ids(tx.conn(), env, &missing).await?;
         let members_only: Vec<String> = missing.into_iter().filter(|user_id| members.contains(user_id)).collect();
         create_in(tx, env, &members_only, &members).await?;
         known.extend(by_user_id(find_by_user_ids(tx.conn(), env, &members_only).await?));
     }
     Ok(user_ids.iter().filter_map(|user_id| known.get(user_id)).filter(|customer| customer.test()).cloned().collect())
-}
-
-#[derive(QueryableByName)]
-struct MemberUserId {
-    #[diesel(sql_type = Text)]
-    user_id: String,
-}
-
-/// Those of the ids that belong to members who can see the environment.
-async fn members_among(conn: &AsyncPgConnection, env: EnvId, user_ids: &[String]) -> Result<HashSet<String>> {
-    let query = diesel::sql_query(
-        "SELECT DISTINCT members.user_id FROM members
-         JOIN environments USING (organisation_id)
-         JOIN group_members ON group_members.member_id = members.id
-         JOIN group_roles USING (group_id)
-         WHERE environments.id = $1 AND members.user_id = ANY($2)
-           AND (group_roles.environment_ids IS NULL OR environments.id = ANY(group_roles.environment_ids))",
-    )
-    .bind::<SqlUuid, _>(env)
-    .bind::<Array<Text>, _>(user_ids);
-    let found: Vec<MemberUserId> = Prepared(query).load(&mut &*conn).await?;
-    Ok(found.into_iter().map(|member| member.user_id).collect())
 }
 
 fn by_user_id(customers: Vec<Customer>) -> HashMap<String, Customer> {
@@ -223,7 +202,7 @@ fn missing(user_ids: &[String], known: &HashMap<String, Customer>) -> Vec<String
 }
 
 /// Makes customers with nothing but their id. One who came into being meanwhile is left as they are.
-async fn create_in(tx: &mut Tx, env: EnvId, user_ids: &[String], members: &HashSet<String>) -> Result<()> {
+async fn create_in(tx: &mut Tx, env: EnvId, user_ids: &[String], members: &[String]) -> Result<()> {
     if user_ids.is_empty() {
         return Ok(());
     }

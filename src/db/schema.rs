@@ -58,6 +58,7 @@ diesel::table! {
         published_at -> Nullable<Timestamptz>,
         active_since -> Nullable<Timestamptz>,
         closed_at -> Nullable<Timestamptz>,
+        snooze_interval -> Nullable<Text>,
         definition -> Jsonb,
         runtime_variables -> Jsonb,
         variables -> Jsonb,

@@ -6,31 +6,37 @@
 //! - [`scalars`], [`connection`]: ids, times, JSON and lists as they look on the wire.
 //! - [`errors`]: how an [`crate::error::Error`] becomes GraphQL errors; the only place that decides what is shown.
 //! - [`limits`]: how much one document may ask for.
+//! - [`transport`]: HTTP and websockets.
+//! - [`sdk`]: what customers' apps do; every other file is one area of the workbench.
 //!
 //! Resolvers return `crate::error::Result` and use `?`. The engine carries the error untouched to the transport,
 //! which gives it to [`errors::finish`].
 
+pub mod access;
 pub mod connection;
 pub mod context;
+pub mod customers;
 pub mod errors;
 pub mod limits;
 pub mod scalars;
+pub mod schema;
+mod sdk;
+mod transport;
 
 use std::time::Duration;
 
 use axum::Router;
 
+pub use schema::sdl;
+
 use crate::app::App;
 
 /// The routes of `/graphql`.
-pub fn routes(_app: &App) -> Router<App> {
-    Router::new()
-}
-
-/// The schema as SDL.
-pub fn sdl() -> String {
-    String::new()
+pub fn routes(app: &App) -> Router<App> {
+    transport::routes(transport::Endpoint::new(app.clone(), schema::build(app)))
 }
 
 /// Closes the sockets in paced batches within the given time.
-pub async fn drain(_app: &App, _within: Duration) {}
+pub async fn drain(app: &App, within: Duration) {
+    app.hub().sockets().drain(within).await;
+}

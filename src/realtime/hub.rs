@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::Announcement;
+use super::{Announcement, Sockets};
 use crate::ids::{ContainerId, CustomerId, EnvId};
 
 /// The listeners of this process. Cheap to clone.
@@ -25,6 +25,7 @@ pub struct Hub(Arc<Inner>);
 struct Inner {
     feeds: Rooms<(EnvId, CustomerId)>,
     containers: Rooms<(EnvId, ContainerId)>,
+    sockets: Sockets,
 }
 
 /// A bell, and the version that whoever waits for it has read.
@@ -99,6 +100,11 @@ impl Hub {
         self.0.feeds.enter((env, customer), bell.clone());
         self.0.containers.enter((env, container), bell.clone());
         Listener { hub: self.clone(), feed: (env, customer), container: (env, container), bell }
+    }
+
+    /// The open sockets of this process.
+    pub fn sockets(&self) -> &Sockets {
+        &self.0.sockets
     }
 
     /// Passes a hint on to those whom it concerns.

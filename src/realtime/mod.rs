@@ -3,9 +3,11 @@
 //! Every hint may be lost; rows are the truth, and sweeps and polling repair a loss.
 
 mod hub;
+mod sockets;
 mod wakes;
 
 pub use hub::{Hub, Listener};
+pub use sockets::{Seat, Sockets};
 pub use wakes::Wakes;
 
 use crate::ids::{ContainerId, CustomerId, EnvId};

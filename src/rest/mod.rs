@@ -3,8 +3,12 @@
 //! A handler reads its request through [`json`], asks one operation, and puts the answer into the envelope.
 //! Rules live in the operations; codes and statuses in [`errors`].
 
+pub mod auth;
+mod credentials;
+mod environments;
 pub mod errors;
 pub mod json;
+mod oauth;
 
 use axum::Router;
 
@@ -12,5 +16,5 @@ use crate::app::App;
 
 /// All REST routes.
 pub fn routes() -> Router<App> {
-    Router::new()
+    Router::new().merge(oauth::routes()).merge(environments::routes()).merge(credentials::routes())
 }

@@ -2,5 +2,7 @@
 
 mod flows;
 mod foundation;
+mod graphql;
 mod laws;
 mod support;
+mod walk;

@@ -7,6 +7,7 @@ pub mod client;
 pub mod database;
 pub mod receiver;
 pub mod socket;
+pub mod world;
 
 use std::time::Duration;
 

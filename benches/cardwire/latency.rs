@@ -1,0 +1,134 @@
+//! From the commit of a change to the subscriber: each start is timed until its card's patch arrives.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+
+use crate::report::{Report, millis, percentile};
+use crate::subject::Subject;
+
+const QUERY: &str = "subscription($c: ID!) { feed(containerId: $c) { __typename ... on FeedPatch { upserts { card { id metadata } } } } }";
+const ROUNDS: usize = 400;
+const GAP: Duration = Duration::from_millis(15);
+
+pub async fn run(subject: &Subject, report: &mut Report) {
+    report.section(
+        "Commit to subscriber",
+        "Each subscriber has a personal feed on a socket of its own. Cards are sent one at a time to random subscribers; \
+         the time runs from the commit that publishes the card (`published_at` to the millisecond) to the moment the \
+         patch is parsed by the client on the same machine. \"Answer to patch\" runs from the answer of `/start` \
+         instead, so it includes the flow engine.",
+    );
+    let token = subject.token("events").await;
+    for subscribers in [100_usize, 1000] {
+        let figures = measure(subject, &token, subscribers).await;
+        let (mut from_commit, mut from_answer) = figures;
+        report.row(
+            &format!("{subscribers} subscribers, commit → patch"),
+            format!(
+                "p50 {}, p99 {}",
+                millis(percentile(&mut from_commit, 0.5)),
+                millis(percentile(&mut from_commit, 0.99))
+            ),
+        );
+        report.row(
+            &format!("{subscribers} subscribers, answer → patch"),
+            format!(
+                "p50 {}, p99 {}",
+                millis(percentile(&mut from_answer, 0.5)),
+                millis(percentile(&mut from_answer, 0.99))
+            ),
+        );
+    }
+}
+
+/// A patch as a subscriber saw it.
+struct Arrival {
+    customer: usize,
+    at: Instant,
+    wall: i64,
+    published: i64,
+}
+
+#[expect(clippy::disallowed_methods, reason = "both ends read the wall clock of one machine")]
+fn wall() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
+
+async fn measure(subject: &Subject, token: &str, subscribers: usize) -> (Vec<Duration>, Vec<Duration>) {
+    let (arrivals, mut arrived) = mpsc::unbounded_channel();
+    let mut sockets = JoinSet::new();
+    let ready = Arc::new(tokio::sync::Semaphore::new(0));
+    for index in 0..subscribers {
+        let customer = format!("latency-{subscribers}-{index}");
+        let (token, url, container) = (
+            subject.customer_token(&customer),
+            subject.url("/graphql").replace("http", "ws"),
+            subject.text("/containerId"),
+        );
+        let (arrivals, ready) = (arrivals.clone(), ready.clone());
+        sockets.spawn(async move { listen(index, &url, &token, &container, &ready, &arrivals).await });
+        if index % 50 == 49 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    let all = u32::try_from(subscribers).unwrap();
+    ready.acquire_many(all).await.unwrap().forget();
+    let mut answered: HashMap<usize, Instant> = HashMap::new();
+    let (mut from_commit, mut from_answer) = (Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        let index = (round * 7919) % subscribers;
+        subject.start_flows(token, &[format!("latency-{subscribers}-{index}")]).await;
+        answered.insert(index, Instant::now());
+        let arrival: Arrival =
+            tokio::time::timeout(Duration::from_secs(10), arrived.recv()).await.expect("a patch").unwrap();
+        if let Some(answered) = answered.remove(&arrival.customer) {
+            from_answer.push(arrival.at.saturating_duration_since(answered));
+        }
+        from_commit.push(Duration::from_millis(u64::try_from(arrival.wall - arrival.published).unwrap_or(0)));
+        tokio::time::sleep(GAP).await;
+    }
+    sockets.abort_all();
+    (from_commit, from_answer)
+}
+
+async fn listen(
+    index: usize,
+    url: &str,
+    token: &str,
+    container: &str,
+    ready: &tokio::sync::Semaphore,
+    arrivals: &mpsc::UnboundedSender<Arrival>,
+) {
+    let mut request = url.into_client_request().unwrap();
+    request.headers_mut().insert("sec-websocket-protocol", "graphql-transport-ws".parse().unwrap());
+    let (mut socket, _) = tokio_tungstenite::connect_async(request).await.unwrap();
+    let init =
+        json!({ "type": "connection_init", "payload": { "apiKey": "web", "authToken": token, "platform": "Web" } });
+    let subscribe =
+        json!({ "id": "1", "type": "subscribe", "payload": { "query": QUERY, "variables": { "c": container } } });
+    socket.send(Message::Text(init.to_string().into())).await.unwrap();
+    socket.send(Message::Text(subscribe.to_string().into())).await.unwrap();
+    while let Some(Ok(message)) = socket.next().await {
+        let Message::Text(text) = message else { continue };
+        let (at, wall) = (Instant::now(), wall());
+        let message: Value = serde_json::from_str(&text).unwrap();
+        let feed = &message["payload"]["data"]["feed"];
+        match feed["__typename"].as_str() {
+            Some("FeedSnapshot") => ready.add_permits(1),
+            Some("FeedPatch") => {
+                let since = feed["upserts"][0]["card"]["metadata"]["activeSince"].as_str().unwrap_or_default();
+                let published = since.parse::<jiff::Timestamp>().map_or(wall, |at| at.as_millisecond());
+                let _ = arrivals.send(Arrival { customer: index, at, wall, published });
+            }
+            _ => {}
+        }
+    }
+}

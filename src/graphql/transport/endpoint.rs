@@ -1,0 +1,170 @@
+//! What every transport does with an operation before the engine sees it.
+
+use async_graphql::Variables;
+use async_graphql::parser::parse_query;
+use async_graphql::parser::types::{DocumentOperations, ExecutableDocument, OperationDefinition, OperationType};
+use serde_json::{Map, Value};
+
+use crate::access::authenticate::Principal;
+use crate::access::rate::Limiter;
+use crate::access::{RequestInfo, SdkAccess};
+use crate::app::App;
+use crate::error::{Code, Error, Result};
+use crate::graphql::limits;
+use crate::graphql::schema::Schema;
+use crate::ids::{CustomerId, EnvId};
+use crate::text;
+
+/// The largest body or message of a customer's app.
+pub const SDK_BODY: usize = 256 * 1024;
+/// Operations per second of one customer, and how many may come at once.
+const SDK_RATE: u32 = 20;
+const SDK_BURST: u32 = 60;
+
+/// The schema, and what guards it.
+pub struct Endpoint {
+    pub app: App,
+    pub schema: Schema,
+    rate: Limiter<(EnvId, CustomerId)>,
+}
+
+/// An operation as a caller sends it.
+#[derive(Debug, PartialEq)]
+pub struct Operation {
+    pub query: String,
+    pub name: Option<String>,
+    pub variables: Map<String, Value>,
+}
+
+/// An operation that may run.
+pub struct Ready {
+    pub request: async_graphql::Request,
+    pub kind: OperationType,
+}
+
+impl Operation {
+    /// Reads the members of a request or of a `subscribe` payload. The types must be those of the protocol.
+    pub fn read(body: Value) -> Result<Operation> {
+        let mut body = match body {
+            Value::Object(body) => body,
+            Value::Array(_) => return Err(refused("", "send one operation at a time; batches are not supported")),
+            _ => return Err(refused("", "the body must be a JSON object")),
+        };
+        let query = match body.remove("query") {
+            Some(Value::String(query)) => query,
+            None | Some(Value::Null) => return Err(refused("/query", "query is required")),
+            Some(_) => return Err(refused("/query", "query must be a string")),
+        };
+        let name = match body.remove("operationName") {
+            Some(Value::String(name)) => Some(name).filter(|name| !name.is_empty()),
+            None | Some(Value::Null) => None,
+            Some(_) => return Err(refused("/operationName", "operationName must be a string")),
+        };
+        let variables = match body.remove("variables") {
+            Some(Value::Object(variables)) => variables,
+            None | Some(Value::Null) => Map::new(),
+            Some(_) => return Err(refused("/variables", "variables must be an object")),
+        };
+        if !matches!(body.get("extensions"), None | Some(Value::Null | Value::Object(_))) {
+            return Err(refused("/extensions", "extensions must be an object"));
+        }
+        for (name, value) in &variables {
+            text::shallow(value, &format!("/variables/{name}"))?;
+        }
+        Ok(Operation { query, name, variables })
+    }
+}
+
+impl Endpoint {
+    pub fn new(app: App, schema: Schema) -> Endpoint {
+        Endpoint { app, schema, rate: Limiter::new(SDK_RATE, SDK_BURST) }
+    }
+
+    /// The largest body that a caller may send.
+    pub fn body_limit(&self, principal: &Principal) -> usize {
+        match principal {
+            Principal::Sdk(_) | Principal::SdkAnonymous { .. } => SDK_BODY.min(self.app.config().body_limit),
+            _ => self.app.config().body_limit,
+        }
+    }
+
+    /// Parses and measures an operation, counts it for its caller, and gives it the caller's rights.
+    pub fn prepare(&self, operation: Operation, principal: &Principal, info: &RequestInfo) -> Result<Ready> {
+        if let Principal::Sdk(SdkAccess { env, customer, .. }) = principal {
+            self.rate.take((*env, *customer), self.app.clock().now())?;
+        }
+        limits::check_text(&operation.query)?;
+        let document = parse_query(&operation.query)
+            .map_err(|error| Error::new(Code::BadRequest, format!("the document does not parse: {error}")))?;
+        let variables = Variables::from_json(Value::Object(operation.variables));
+        let chosen = chosen(&document, operation.name.as_deref())?;
+        limits::check(&document, chosen, &variables)?;
+        let kind = chosen.ty;
+        let mut request = async_graphql::Request::new(operation.query).variables(variables);
+        request.operation_name = operation.name;
+        request.set_parsed_query(document);
+        let request = request.data(info.clone()).data(principal.clone());
+        let request = match principal {
+            Principal::Member(viewer) | Principal::Credential(viewer) => request.data(viewer.clone()),
+            Principal::Sdk(access) => request.data(access.clone()),
+            Principal::Anonymous | Principal::SdkAnonymous { .. } => request,
+        };
+        Ok(Ready { request, kind })
+    }
+}
+
+fn chosen<'a>(document: &'a ExecutableDocument, name: Option<&str>) -> Result<&'a OperationDefinition> {
+    match (&document.operations, name) {
+        (DocumentOperations::Single(operation), None) => Ok(&operation.node),
+        (DocumentOperations::Multiple(operations), None) => match operations.values().collect::<Vec<_>>().as_slice() {
+            [only] => Ok(&only.node),
+            _ => Err(refused("/operationName", "operationName must say which of the operations is meant")),
+        },
+        (DocumentOperations::Multiple(operations), Some(name)) => operations
+            .get(name)
+            .map(|operation| &operation.node)
+            .ok_or_else(|| refused("/operationName", "the document has no operation of this name")),
+        (DocumentOperations::Single(_), Some(_)) => {
+            Err(refused("/operationName", "the document has no operation of this name"))
+        }
+    }
+}
+
+fn refused(pointer: &str, detail: &str) -> Error {
+    let error = Error::new(Code::BadRequest, detail);
+    if pointer.is_empty() { error } else { error.at(pointer) }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn operations_have_the_types_of_the_protocol() {
+        let operation = Operation::read(json!({"query": "{ me }", "variables": null, "operationName": ""})).unwrap();
+        assert_eq!(operation, Operation { query: "{ me }".into(), name: None, variables: Map::new() });
+        for (body, pointer) in [
+            (json!([{"query": "{ me }"}]), None),
+            (json!("{ me }"), None),
+            (json!({}), Some("/query")),
+            (json!({"query": 1}), Some("/query")),
+            (json!({"query": "", "variables": []}), Some("/variables")),
+            (json!({"query": "", "operationName": {}}), Some("/operationName")),
+            (json!({"query": "", "extensions": "x"}), Some("/extensions")),
+        ] {
+            let error = Operation::read(body.clone()).unwrap_err();
+            assert_eq!((error.code(), error.violations()[0].pointer.as_deref()), (Code::BadRequest, pointer), "{body}");
+        }
+    }
+
+    #[test]
+    fn variables_are_of_bounded_depth() {
+        let mut deep = json!(1);
+        for _ in 0..33 {
+            deep = json!([deep]);
+        }
+        assert!(Operation::read(json!({"query": "", "variables": {"x": deep}})).is_err());
+    }
+}

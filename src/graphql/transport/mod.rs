@@ -1,0 +1,29 @@
+//! How GraphQL travels: over HTTP and over websockets. Ours where the stock transports are wrong.
+//!
+//! - [`endpoint`]: what both share. An operation is read, measured and counted before any of it runs.
+//! - [`http`]: GraphQL over HTTP, one operation per request.
+//! - [`websocket`], [`protocol`]: `graphql-transport-ws`, one task per connection.
+//!
+//! Why not the engine's axum integration: it runs mutations sent by GET and as `text/plain`, which any foreign page
+//! can make a browser send, and its websocket closes with codes that make clients give up for good.
+
+mod endpoint;
+mod http;
+mod protocol;
+mod session;
+mod websocket;
+
+pub use endpoint::Endpoint;
+pub use session::Renewal;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::any;
+
+use crate::app::App;
+
+/// The routes of `/graphql`.
+pub fn routes(endpoint: Endpoint) -> Router<App> {
+    Router::new().route("/graphql", any(http::handle)).with_state(Arc::new(endpoint))
+}

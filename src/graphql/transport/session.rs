@@ -1,0 +1,135 @@
+//! Who speaks on a websocket, until when, and how the token is renewed in place.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::access::authenticate::{self, Principal};
+use crate::access::{RequestInfo, SdkAccess};
+use crate::app::App;
+use crate::clock::Time;
+use crate::error::Result;
+
+/// The client is told this long before its token ends.
+const WARNING: Duration = Duration::from_secs(60);
+
+/// An acknowledged connection.
+pub struct Session {
+    pub principal: Principal,
+    pub info: RequestInfo,
+    renewal: Renewal,
+    warned: bool,
+}
+
+/// What the clock asks of a session.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Due {
+    Nothing,
+    Warning(Time),
+    End,
+}
+
+/// The handle by which the mutation `renewConnection` reaches the connection it came by.
+#[derive(Clone, Default)]
+pub struct Renewal(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    renewed: Mutex<Option<SdkAccess>>,
+    bell: Notify,
+}
+
+impl Renewal {
+    /// Verifies a new token of the same customer and extends the connection. Gives the new end.
+    pub async fn renew(&self, app: &App, current: &SdkAccess, token: &str) -> Result<Time> {
+        let renewed = authenticate::renew(app, current, token).await?;
+        let expires_at = renewed.expires_at;
+        *self.0.renewed.lock() = Some(renewed);
+        self.0.bell.notify_one();
+        Ok(expires_at)
+    }
+}
+
+impl Session {
+    pub fn new(principal: Principal, address: IpAddr) -> Session {
+        let info = RequestInfo { address: Some(address) };
+        Session { principal, info, renewal: Renewal::default(), warned: false }
+    }
+
+    pub fn renewal(&self) -> &Renewal {
+        &self.renewal
+    }
+
+    /// Waits for a renewal.
+    pub async fn renewed(&self) {
+        self.renewal.0.bell.notified().await;
+    }
+
+    /// Takes a renewal over, if there is one.
+    pub fn refresh(&mut self) {
+        if let Some(renewed) = self.renewal.0.renewed.lock().take() {
+            self.principal = Principal::Sdk(renewed);
+            self.warned = false;
+        }
+    }
+
+    /// What is due now. A warning is due once.
+    pub fn due(&mut self, now: Time) -> Due {
+        self.refresh();
+        match self.ends_at() {
+            Some(end) if now >= end => Due::End,
+            Some(end) if !self.warned && now >= end.minus(WARNING) => {
+                self.warned = true;
+                Due::Warning(end)
+            }
+            _ => Due::Nothing,
+        }
+    }
+
+    /// How long until something is due.
+    pub fn quiet_for(&self, now: Time) -> Option<Duration> {
+        let end = self.ends_at()?;
+        Some(if self.warned { end.since(now) } else { end.minus(WARNING).since(now) })
+    }
+
+    fn ends_at(&self) -> Option<Time> {
+        match &self.principal {
+            Principal::Sdk(access) => Some(access.expires_at),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::SdkContext;
+    use crate::ids::Ids;
+
+    #[test]
+    fn a_token_is_announced_to_end_and_ends() {
+        let ids = Ids::seeded(1);
+        let end = Time::parse("2026-01-01T01:00:00Z").unwrap();
+        let access = |expires_at| SdkAccess {
+            env: ids.unguessable(),
+            customer: ids.unguessable(),
+            user_id: "u".into(),
+            key: ids.unguessable(),
+            sdk: SdkContext::default(),
+            info: RequestInfo::default(),
+            expires_at,
+        };
+        let mut session = Session::new(Principal::Sdk(access(end)), [127, 0, 0, 1].into());
+        assert_eq!(session.due(end.minus(Duration::from_secs(61))), Due::Nothing);
+        assert_eq!(session.quiet_for(end.minus(Duration::from_secs(61))), Some(Duration::from_secs(1)));
+        assert_eq!(session.due(end.minus(Duration::from_secs(60))), Due::Warning(end));
+        assert_eq!(session.due(end.minus(Duration::from_secs(1))), Due::Nothing);
+        assert_eq!(session.due(end), Due::End);
+        *session.renewal.0.renewed.lock() = Some(access(end.plus(Duration::from_secs(600))));
+        assert_eq!(session.due(end), Due::Nothing);
+        assert_eq!(Session::new(Principal::Anonymous, [127, 0, 0, 1].into()).due(end), Due::Nothing);
+    }
+}

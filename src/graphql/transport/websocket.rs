@@ -1,0 +1,366 @@
+//! One websocket: a loop over frames, answers and the clock, in one task.
+//!
+//! There is no outgoing queue. An answer is pulled from its operation when the socket can take it; while a peer does
+//! not read, its operations rest, and a subscription that is asked again looks at the newest state. A write that
+//! takes ten seconds ends the connection with 1013, and the client may resume.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_graphql::Response;
+use async_graphql::parser::types::OperationType;
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
+use futures_util::stream::{AbortHandle, BoxStream, SelectAll, StreamExt, abortable, once};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::endpoint::{Endpoint, Operation, SDK_BODY};
+use super::protocol::{ClientMessage, Close, SUB_PROTOCOL, ServerMessage};
+use super::session::{Due, Session};
+use crate::access::authenticate;
+use crate::error::{Code, Error};
+use crate::graphql::errors;
+use crate::realtime::Seat;
+
+/// `connection_init` must come within this time.
+const INIT: Duration = Duration::from_secs(10);
+const PING: Duration = Duration::from_secs(25);
+/// A peer that says nothing for so long is gone.
+const SILENCE: Duration = Duration::from_secs(60);
+const WRITE: Duration = Duration::from_secs(10);
+/// How long the peer gets to answer a close.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// Subscriptions that one connection may hold.
+const SUBSCRIPTIONS: usize = 20;
+/// Queries and mutations that may run at once on one connection.
+const REQUESTS: usize = 40;
+/// Read buffers are per connection; small ones let one machine hold many.
+const READ_BUFFER: usize = 4 * 1024;
+
+/// Accepts an upgrade.
+pub fn accept(upgrade: WebSocketUpgrade, endpoint: Arc<Endpoint>, address: IpAddr) -> axum::response::Response {
+    let limit = endpoint.app.config().body_limit;
+    let upgrade = upgrade
+        .protocols([SUB_PROTOCOL])
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(0)
+        .max_message_size(limit)
+        .max_frame_size(limit);
+    let spoken = upgrade.selected_protocol().is_some();
+    upgrade.on_upgrade(move |socket| async move {
+        let mut connection = Connection::new(socket, endpoint, address);
+        let close = match (spoken, connection.endpoint.app.hub().sockets().enter()) {
+            (false, _) => Close::unknown_protocol(),
+            (true, None) => Close::leaving(),
+            (true, Some(seat)) => match connection.run(&seat).await {
+                Err(End::Close(close)) => close,
+                Err(End::Gone) | Ok(()) => return,
+            },
+        };
+        connection.close(close).await;
+    })
+}
+
+/// Why the loop ends.
+enum End {
+    Close(Close),
+    /// The peer is not there any more.
+    Gone,
+}
+
+impl From<Close> for End {
+    fn from(close: Close) -> End {
+        End::Close(close)
+    }
+}
+
+struct Connection {
+    socket: WebSocket,
+    endpoint: Arc<Endpoint>,
+    address: IpAddr,
+    session: Option<Session>,
+    running: HashMap<Arc<str>, Running>,
+    answers: SelectAll<BoxStream<'static, Step>>,
+    /// Counts operations, so that the end of an old one is not taken for that of a new one with its id.
+    operations: u64,
+    opened_at: Instant,
+    heard_at: Instant,
+    pinged_at: Instant,
+}
+
+struct Running {
+    number: u64,
+    kind: OperationType,
+    abort: AbortHandle,
+}
+
+/// What an operation gives: an answer, or its end.
+struct Step {
+    id: Arc<str>,
+    number: u64,
+    answer: Option<Box<Response>>,
+}
+
+enum Event {
+    Frame(Option<Result<Message, axum::Error>>),
+    Step(Step),
+    Clock,
+    Leave,
+}
+
+impl Connection {
+    fn new(socket: WebSocket, endpoint: Arc<Endpoint>, address: IpAddr) -> Connection {
+        let now = Instant::now();
+        Connection {
+            socket,
+            endpoint,
+            address,
+            session: None,
+            running: HashMap::new(),
+            answers: SelectAll::new(),
+            operations: 0,
+            opened_at: now,
+            heard_at: now,
+            pinged_at: now,
+        }
+    }
+
+    async fn run(&mut self, seat: &Seat) -> Result<(), End> {
+        loop {
+            let deadline = self.deadline();
+            let event = {
+                let renewed = async {
+                    match &self.session {
+                        Some(session) => session.renewed().await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    () = seat.asked_to_leave() => Event::Leave,
+                    frame = self.socket.recv() => Event::Frame(frame),
+                    Some(step) = self.answers.next() => Event::Step(step),
+                    () = sleep_until(deadline) => Event::Clock,
+                    () = renewed => Event::Clock,
+                }
+            };
+            match event {
+                Event::Leave => return Err(Close::leaving().into()),
+                Event::Frame(frame) => self.frame(frame).await?,
+                Event::Step(step) => self.step(step).await?,
+                Event::Clock => {}
+            }
+            self.clock().await?;
+        }
+    }
+
+    /// The next instant at which the clock asks for something.
+    fn deadline(&self) -> Instant {
+        let mut deadline = (self.heard_at + SILENCE).min(self.pinged_at + PING);
+        match &self.session {
+            None => deadline = deadline.min(self.opened_at + INIT),
+            Some(session) => {
+                if let Some(quiet) = session.quiet_for(self.endpoint.app.clock().now()) {
+                    deadline = deadline.min(Instant::now() + quiet.max(Duration::from_millis(1)));
+                }
+            }
+        }
+        deadline
+    }
+
+    async fn clock(&mut self) -> Result<(), End> {
+        let now = Instant::now();
+        if now >= self.heard_at + SILENCE {
+            return Err(Close::silent().into());
+        }
+        if now >= self.pinged_at + PING {
+            self.pinged_at = now;
+            self.send(Message::Ping(Vec::new().into())).await?;
+        }
+        let time = self.endpoint.app.clock().now();
+        match self.session.as_mut().map(|session| session.due(time)) {
+            None if now >= self.opened_at + INIT => Err(Close::too_slow_to_start().into()),
+            Some(Due::End) => Err(Close::forbidden("token_expired: the token has expired").into()),
+            Some(Due::Warning(end)) => {
+                self.say(&ServerMessage::Ping { payload: json!({"type": "tokenExpiring", "expiresAt": end}) }).await
+            }
+            None | Some(Due::Nothing) => Ok(()),
+        }
+    }
+
+    async fn frame(&mut self, frame: Option<Result<Message, axum::Error>>) -> Result<(), End> {
+        self.heard_at = Instant::now();
+        match frame {
+            Some(Ok(Message::Text(text))) => {
+                let limit = self.message_limit();
+                if text.len() > limit {
+                    return Err(Close::too_large(limit).into());
+                }
+                self.message(ClientMessage::read(&text)?).await
+            }
+            Some(Ok(Message::Binary(_))) => Err(Close::malformed("Messages are text").into()),
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(()),
+            Some(Ok(Message::Close(_))) | None => Err(End::Gone),
+            Some(Err(error)) => Err(broken(&error, self.endpoint.app.config().body_limit)),
+        }
+    }
+
+    fn message_limit(&self) -> usize {
+        match &self.session {
+            Some(session) => self.endpoint.body_limit(&session.principal),
+            None => SDK_BODY,
+        }
+    }
+
+    async fn message(&mut self, message: ClientMessage) -> Result<(), End> {
+        match message {
+            ClientMessage::Init { .. } if self.session.is_some() => Err(Close::second_init().into()),
+            ClientMessage::Init { payload } => self.init(&payload).await,
+            ClientMessage::Ping { payload } => self.say(&ServerMessage::Pong { payload }).await,
+            ClientMessage::Pong => Ok(()),
+            ClientMessage::Subscribe { .. } if self.session.is_none() => Err(Close::unauthorized().into()),
+            ClientMessage::Subscribe { id, payload } => self.subscribe(id, payload).await,
+            ClientMessage::Complete { id } => {
+                if let Some(running) = self.running.remove(id.as_str()) {
+                    running.abort.abort();
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn init(&mut self, payload: &Value) -> Result<(), End> {
+        let authenticated = authenticate::from_connection_init(&self.endpoint.app, payload, self.address);
+        match timeout(INIT, authenticated).await {
+            Ok(Ok(principal)) => {
+                self.session = Some(Session::new(principal, self.address));
+                self.say(&ServerMessage::ConnectionAck).await
+            }
+            Ok(Err(error)) => {
+                if error.code().status() >= 500 {
+                    tracing::error!(%error, "a connection could not be authenticated");
+                }
+                Err(Close::refusing(&error).into())
+            }
+            Err(_) => Err(Close::try_again_later("Try again later").into()),
+        }
+    }
+
+    async fn subscribe(&mut self, id: String, payload: Value) -> Result<(), End> {
+        if self.running.contains_key(id.as_str()) {
+            return Err(Close::reused(&id).into());
+        }
+        let operation = match Operation::read(payload) {
+            Ok(operation) => operation,
+            // The members of the payload have fixed types; only their content is the operation's own affair.
+            Err(error) if error.code() == Code::BadRequest => {
+                return Err(Close::malformed("\"subscribe\" payload is malformed").into());
+            }
+            Err(error) => return self.refuse(&id, &error).await,
+        };
+        let Some(session) = &mut self.session else { return Err(Close::unauthorized().into()) };
+        session.refresh();
+        let ready = match self.endpoint.prepare(operation, &session.principal, &session.info) {
+            Ok(ready) => ready,
+            Err(error) => return self.refuse(&id, &error).await,
+        };
+        let (limit, what) = match ready.kind {
+            OperationType::Subscription => (SUBSCRIPTIONS, "subscriptions"),
+            _ => (REQUESTS, "operations"),
+        };
+        let subscription = ready.kind == OperationType::Subscription;
+        let live = self.running.values().filter(|other| (other.kind == OperationType::Subscription) == subscription);
+        if live.count() >= limit {
+            let error = Error::new(Code::RateLimited, format!("a connection may have {limit} {what} at a time"));
+            return self.refuse(&id, &error).await;
+        }
+        let request = ready.request.data(session.renewal().clone());
+        self.start(id.into(), ready.kind, request);
+        Ok(())
+    }
+
+    fn start(&mut self, id: Arc<str>, kind: OperationType, request: async_graphql::Request) {
+        self.operations += 1;
+        let number = self.operations;
+        let (answers, abort) = abortable(self.endpoint.schema.execute_stream(request));
+        let step = {
+            let id = id.clone();
+            move |answer| Step { id: id.clone(), number, answer }
+        };
+        let end = once(std::future::ready(step(None)));
+        self.answers.push(answers.map(move |answer| step(Some(Box::new(answer)))).chain(end).boxed());
+        self.running.insert(id, Running { number, kind, abort });
+    }
+
+    async fn step(&mut self, step: Step) -> Result<(), End> {
+        let Step { id, number, answer } = step;
+        let kind = match self.running.get(&id) {
+            Some(running) if running.number == number => running.kind,
+            _ => return Ok(()),
+        };
+        let Some(answer) = answer else {
+            self.running.remove(&id);
+            return self.say(&ServerMessage::Complete { id: &id }).await;
+        };
+        let answer = errors::finish(*answer);
+        let nothing = answer.data == async_graphql::Value::Null && !answer.errors.is_empty();
+        if errors::is_refusal(&answer) || (nothing && kind == OperationType::Subscription) {
+            if let Some(running) = self.running.remove(&id) {
+                running.abort.abort();
+            }
+            return self.say(&ServerMessage::Error { id: &id, payload: &answer.errors }).await;
+        }
+        self.say(&ServerMessage::Next { id: &id, payload: &answer }).await
+    }
+
+    async fn refuse(&mut self, id: &str, error: &Error) -> Result<(), End> {
+        self.say(&ServerMessage::Error { id, payload: &errors::violations(error) }).await
+    }
+
+    async fn say(&mut self, message: &ServerMessage<'_>) -> Result<(), End> {
+        match serde_json::to_string(message) {
+            Ok(text) => self.send(Message::Text(text.into())).await,
+            Err(error) => {
+                tracing::error!(%error, "a message could not be written");
+                Err(Close::try_again_later("Try again later").into())
+            }
+        }
+    }
+
+    async fn send(&mut self, message: Message) -> Result<(), End> {
+        match timeout(WRITE, self.socket.send(message)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(End::Gone),
+            Err(_) => {
+                metrics::counter!("cardwire_websocket_slow_closes").increment(1);
+                Err(Close::try_again_later("Reading too slowly").into())
+            }
+        }
+    }
+
+    /// Says why, and waits a moment for the peer, so that the reason is not lost with the connection.
+    async fn close(mut self, close: Close) {
+        self.answers.clear();
+        let frame = CloseFrame { code: close.code, reason: close.reason.into() };
+        let farewell = async {
+            if self.socket.send(Message::Close(Some(frame))).await.is_ok() {
+                while let Some(Ok(_)) = self.socket.recv().await {}
+            }
+        };
+        // Whoever does not answer a close is not waited for.
+        let _ = timeout(FAREWELL, farewell).await;
+    }
+}
+
+/// Tells apart why frames cannot be read any more.
+fn broken(error: &axum::Error, limit: usize) -> End {
+    let text = error.to_string().to_ascii_lowercase();
+    if text.contains("space limit") || text.contains("too long") || text.contains("too large") {
+        Close::too_large(limit).into()
+    } else if text.contains("utf-8") {
+        Close { code: 1007, reason: "Messages are UTF-8".to_owned() }.into()
+    } else {
+        End::Gone
+    }
+}

@@ -1,0 +1,4 @@
+//! The GraphQL transports: HTTP and websockets, as outside clients see them.
+
+mod http;
+mod websocket;
