@@ -46,6 +46,12 @@ pub fn identifier(name: &str) -> bool {
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
 }
 
+/// The pattern of names that contain `part`, for `ILIKE`.
+pub fn containing(part: &str) -> String {
+    let escaped = part.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+    format!("%{escaped}%")
+}
+
 /// Refuses JSON that is nested deeper than [`JSON_DEPTH`].
 pub fn shallow(value: &Value, pointer: &str) -> Result<()> {
     fn fits(value: &Value, left: usize) -> bool {
@@ -81,6 +87,11 @@ mod tests {
         let nested = |depth: usize| (0..depth).fold(Value::Null, |inner, _| Value::Array(vec![inner]));
         assert!(shallow(&nested(JSON_DEPTH), "").is_ok());
         assert!(shallow(&nested(JSON_DEPTH + 1), "").is_err());
+    }
+
+    #[test]
+    fn patterns_take_every_character_literally() {
+        assert_eq!(containing(r"50%_\"), r"%50\%\_\\%");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::db::schema::{environments, group_roles};
 use crate::db::{OnConstraint, Tx};
 use crate::error::{Code, Error, Result, Violations};
 use crate::ids::{EnvId, OrgId};
+use crate::streams;
 use crate::text;
 
 #[derive(Clone, Debug, Queryable, Selectable)]
@@ -210,6 +211,7 @@ pub(super) async fn create_in(tx: &mut Tx, org: OrgId, settings: &Settings) -> R
         .get_result(&mut tx.conn())
         .await
         .on_constraint("environments_organisation_id_name_key", name_taken)?;
+    streams::create_built_ins_in(tx, id).await?;
     Ok(created)
 }
 

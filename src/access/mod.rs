@@ -44,7 +44,7 @@ pub use viewer::{Access, Actor, RequestInfo, SdkAccess, SdkContext, Viewer};
 use crate::error::{Error, Result};
 
 /// Refuses an update that was made from another revision than the one it found.
-fn expect_revision(found: i32, expected: Option<i32>) -> Result<()> {
+pub(crate) fn expect_revision(found: i32, expected: Option<i32>) -> Result<()> {
     match expected {
         Some(expected) if expected != found => {
             Err(Error::conflict(format!("the object is at revision {found}, not {expected}")).at("/expectedRevision"))

@@ -10,7 +10,9 @@ pub mod lifecycle;
 pub mod options;
 pub mod render;
 pub mod select;
+pub mod template;
 pub mod variable;
+pub mod version;
 
 pub use instance::CardInstance;
 pub use lifecycle::Status;

@@ -11,14 +11,19 @@ pub trait OnConstraint<T>: Sized {
 
 impl<T> OnConstraint<T> for Result<T, DieselError> {
     fn on_constraint(self, name: &str, meaning: impl FnOnce() -> Error) -> Result<T> {
-        self.map_err(|error| match &error {
-            DieselError::DatabaseError(
-                DatabaseErrorKind::UniqueViolation
-                | DatabaseErrorKind::ForeignKeyViolation
-                | DatabaseErrorKind::CheckViolation,
-                information,
-            ) if information.constraint_name() == Some(name) => meaning(),
-            _ => error.into(),
-        })
+        self.map_err(|error| if violated(&error) == Some(name) { meaning() } else { error.into() })
+    }
+}
+
+/// The name of the constraint that a statement violated, for statements that may violate several.
+pub fn violated(error: &DieselError) -> Option<&str> {
+    match error {
+        DieselError::DatabaseError(
+            DatabaseErrorKind::UniqueViolation
+            | DatabaseErrorKind::ForeignKeyViolation
+            | DatabaseErrorKind::CheckViolation,
+            information,
+        ) => information.constraint_name(),
+        _ => None,
     }
 }

@@ -21,7 +21,7 @@ use diesel_async::AsyncPgConnection;
 use diesel_async::pooled_connection::deadpool::{self, Object};
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod};
 
-pub use constraint::OnConstraint;
+pub use constraint::{OnConstraint, violated};
 pub(crate) use prepared::Prepared;
 pub use stored_json::StoredJson;
 pub use tx::Tx;

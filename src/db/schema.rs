@@ -30,6 +30,36 @@ diesel::table! {
 }
 
 diesel::table! {
+    card_template_versions (environment_id, template_id, version) {
+        environment_id -> Uuid,
+        template_id -> Uuid,
+        version -> Int4,
+        state -> Text,
+        name -> Text,
+        content -> Jsonb,
+        digest -> Bytea,
+        published_at -> Nullable<Timestamptz>,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    card_templates (environment_id, id) {
+        environment_id -> Uuid,
+        id -> Uuid,
+        name -> Text,
+        state -> Text,
+        published_version -> Nullable<Int4>,
+        draft_version -> Nullable<Int4>,
+        archived_at -> Nullable<Timestamptz>,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        revision -> Int4,
+    }
+}
+
+diesel::table! {
     cards (environment_id, id) {
         environment_id -> Uuid,
         id -> Uuid,
@@ -83,6 +113,29 @@ diesel::table! {
         event_id -> Uuid,
         lease -> Nullable<Uuid>,
         leased_until -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    container_keys (environment_id, container_id, sdk_key_id) {
+        environment_id -> Uuid,
+        container_id -> Uuid,
+        sdk_key_id -> Uuid,
+    }
+}
+
+diesel::table! {
+    containers (environment_id, id) {
+        environment_id -> Uuid,
+        id -> Uuid,
+        name -> Text,
+        card_limit -> Int4,
+        stream_id -> Uuid,
+        theme_id -> Uuid,
+        dark_theme_id -> Nullable<Uuid>,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        revision -> Int4,
     }
 }
 
@@ -324,6 +377,39 @@ diesel::table! {
 }
 
 diesel::table! {
+    stream_templates (environment_id, stream_id, template_id) {
+        environment_id -> Uuid,
+        stream_id -> Uuid,
+        template_id -> Uuid,
+    }
+}
+
+diesel::table! {
+    streams (environment_id, id) {
+        environment_id -> Uuid,
+        id -> Uuid,
+        name -> Text,
+        built_in -> Bool,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        revision -> Int4,
+    }
+}
+
+diesel::table! {
+    themes (environment_id, id) {
+        environment_id -> Uuid,
+        id -> Uuid,
+        name -> Text,
+        document -> Jsonb,
+        built_in -> Bool,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        revision -> Int4,
+    }
+}
+
+diesel::table! {
     webhook_deliveries (environment_id, webhook_id, seq, received_at) {
         environment_id -> Uuid,
         webhook_id -> Uuid,
@@ -419,7 +505,9 @@ diesel::table! {
 
 diesel::joinable!(api_credentials -> environments (environment_id));
 diesel::joinable!(audit_entries -> organisations (organisation_id));
+diesel::joinable!(card_templates -> environments (environment_id));
 diesel::joinable!(cards -> environments (environment_id));
+diesel::joinable!(containers -> environments (environment_id));
 diesel::joinable!(customers -> environments (environment_id));
 diesel::joinable!(environments -> organisations (organisation_id));
 diesel::joinable!(feed_changes -> environments (environment_id));
@@ -429,13 +517,19 @@ diesel::joinable!(member_invitations -> organisations (organisation_id));
 diesel::joinable!(members -> organisations (organisation_id));
 diesel::joinable!(roles -> organisations (organisation_id));
 diesel::joinable!(sdk_keys -> environments (environment_id));
+diesel::joinable!(streams -> environments (environment_id));
+diesel::joinable!(themes -> environments (environment_id));
 diesel::joinable!(webhook_subscriptions -> environments (environment_id));
 
 diesel::allow_tables_to_appear_in_same_query!(
     api_credentials,
     audit_entries,
+    card_template_versions,
+    card_templates,
     cards,
     consumers,
+    container_keys,
+    containers,
     customers,
     environments,
     events,
@@ -453,6 +547,9 @@ diesel::allow_tables_to_appear_in_same_query!(
     roles,
     sdk_keys,
     sign_in_attempts,
+    stream_templates,
+    streams,
+    themes,
     webhook_deliveries,
     webhook_requests,
     webhook_retries,

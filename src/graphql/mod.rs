@@ -21,6 +21,8 @@ pub mod limits;
 pub mod scalars;
 pub mod schema;
 mod sdk;
+pub mod streams;
+pub mod templates;
 mod transport;
 
 use std::time::Duration;

@@ -3,6 +3,8 @@
 use async_graphql::MergedObject;
 
 use super::sdk::{SdkMutation, SdkQuery};
+use super::streams::{StreamsMutation, StreamsQuery};
+use super::templates::{TemplatesMutation, TemplatesQuery};
 use crate::app::App;
 
 /// The whole schema.
@@ -10,11 +12,11 @@ pub type Schema = async_graphql::Schema<Query, Mutation, async_graphql::EmptySub
 
 /// Everything that can be read.
 #[derive(MergedObject, Default)]
-pub struct Query(SdkQuery);
+pub struct Query(SdkQuery, StreamsQuery, TemplatesQuery);
 
 /// Everything that can be changed.
 #[derive(MergedObject, Default)]
-pub struct Mutation(SdkMutation);
+pub struct Mutation(SdkMutation, StreamsMutation, TemplatesMutation);
 
 /// The schema for an application.
 pub fn build(app: &App) -> Schema {

@@ -1,3 +1,5 @@
+//! Content that is accepted, and everything that is refused.
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
