@@ -42,13 +42,7 @@ pub struct Cancelled {
 
 /// Cancels runs in progress; those that are over stay as they are. With [`CardsOfRuns::Cancel`] the open cards of
 /// all chosen runs go, also of those that are over; that happens after the runs have stopped, some cards at a time.
-pub async fn cancel(
-    app: &App,
-    access: &Access,
-    flow: FlowId,
-    chosen: Chosen,
-    cards: CardsOfRuns,
-) -> Result<Cancelled> {
+pub async fn cancel(app: &App, access: &Access, flow: FlowId, chosen: Chosen, cards: CardsOfRuns) -> Result<Cancelled> {
     require_operation(access)?;
     if cards == CardsOfRuns::Cancel {
         access.require(Resource::CardInstance, Level::Edit)?;

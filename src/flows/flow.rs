@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::graph::Graph;
 use super::{cancel, run, version};
-use crate::access::{Access, Level, Resource, audit};
+use crate::access::{Access, Level, Resource, audit, expect_revision};
 use crate::app::App;
 use crate::clock::Time;
 use crate::db::Tx;
@@ -91,15 +91,6 @@ impl Flow {
 
     pub(super) fn refuse_archived(&self) -> Result<()> {
         if self.status == State::Archived { Err(Error::conflict("the flow is archived")) } else { Ok(()) }
-    }
-
-    fn expect_revision(&self, expected: Option<i32>) -> Result<()> {
-        match expected {
-            Some(expected) if expected != self.revision => {
-                Err(Error::conflict(format!("the flow is at revision {}, not {expected}", self.revision)))
-            }
-            _ => Ok(()),
-        }
     }
 }
 
@@ -274,7 +265,7 @@ pub async fn update(app: &App, access: &Access, id: FlowId, changes: Changes) ->
     app.transact(async |tx| {
         let flow = find_locked(tx, access.env(), id).await?;
         flow.refuse_archived()?;
-        flow.expect_revision(changes.expected_revision)?;
+        expect_revision(flow.revision, changes.expected_revision)?;
         let draft = match (&changes.definition, &graph) {
             (Some(definition), Some(graph)) => Some(version::save_in(tx, &flow, definition, graph).await?),
             _ => flow.draft_version,

@@ -17,6 +17,7 @@ pub mod connection;
 pub mod context;
 pub mod customers;
 pub mod errors;
+pub mod flows;
 pub mod limits;
 pub mod scalars;
 pub mod schema;

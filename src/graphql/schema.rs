@@ -2,6 +2,7 @@
 
 use async_graphql::MergedObject;
 
+use super::flows::{FlowsMutation, FlowsQuery};
 use super::sdk::{SdkMutation, SdkQuery};
 use super::streams::{StreamsMutation, StreamsQuery};
 use super::templates::{TemplatesMutation, TemplatesQuery};
@@ -12,11 +13,11 @@ pub type Schema = async_graphql::Schema<Query, Mutation, async_graphql::EmptySub
 
 /// Everything that can be read.
 #[derive(MergedObject, Default)]
-pub struct Query(SdkQuery, StreamsQuery, TemplatesQuery);
+pub struct Query(FlowsQuery, SdkQuery, StreamsQuery, TemplatesQuery);
 
 /// Everything that can be changed.
 #[derive(MergedObject, Default)]
-pub struct Mutation(SdkMutation, StreamsMutation, TemplatesMutation);
+pub struct Mutation(FlowsMutation, SdkMutation, StreamsMutation, TemplatesMutation);
 
 /// The schema for an application.
 pub fn build(app: &App) -> Schema {

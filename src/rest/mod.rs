@@ -3,6 +3,7 @@
 //! A handler reads its request through [`json`], asks one operation, and puts the answer into the envelope.
 //! Rules live in the operations; codes and statuses in [`errors`].
 
+mod action_flow;
 pub mod auth;
 mod credentials;
 mod environments;
@@ -16,5 +17,9 @@ use crate::app::App;
 
 /// All REST routes.
 pub fn routes() -> Router<App> {
-    Router::new().merge(oauth::routes()).merge(environments::routes()).merge(credentials::routes())
+    Router::new()
+        .merge(oauth::routes())
+        .merge(action_flow::routes())
+        .merge(environments::routes())
+        .merge(credentials::routes())
 }

@@ -57,9 +57,7 @@ async fn a_fork_runs_all_children_and_the_run_ends_with_the_last() {
 #[tokio::test(flavor = "multi_thread")]
 async fn waiting_until_a_time_that_has_passed_is_no_wait() {
     let stage = Stage::set().await;
-    let until = |key: &str, parent: &str, until: &str| {
-        json!({ "key": key, "parent": parent, "type": "wait", "config": { "for": "until", "until": until } })
-    };
+    let until = |key: &str, parent: &str, until: &str| json!({ "key": key, "parent": parent, "type": "wait", "config": { "for": "until", "until": until } });
     let steps_of_flow = json!([
         until("past", "start", "2020-01-01T00:00:00Z"),
         until("due", "past", "{{ variables.due }}"),
@@ -96,6 +94,7 @@ async fn an_end_stops_waits_of_other_branches() {
     ]);
     let flow = stage.flow(flow_of(&steps_of_flow)).await;
     stage.start(&flow, json!([entry("x", &json!("a"))])).await;
+    stage.test.settle().await;
     stage.test.advance(HOUR).await;
     assert_eq!(steps(&stage).await, ["short completed", "stop completed"]);
     assert_eq!(run_states(&stage).await, ["completed"]);
@@ -184,6 +183,8 @@ async fn an_engine_that_dies_anywhere_leaves_no_half_step() {
         let cut = Duration::from_micros(400 * invocation);
         let _ = tokio::time::timeout(cut, Engine.run(&stage.test.app)).await;
     }
+    // Waits until the database has noticed that the last dropped round is gone.
+    stage.column("SELECT step_key AS value FROM tokens FOR UPDATE").await;
     stage.test.settle().await;
     assert_eq!(
         stage.events().await,
@@ -239,6 +240,7 @@ async fn a_test_run_stays_with_the_drafts_of_its_start() {
     let edit = |headline: &'static str| json!({ "id": stage.template, "content": content(headline) });
     stage.graphql(query, edit("Draft {{ amount }}")).await;
     stage.send(&flow, "test", json!([entry("x", &json!(stage.owner_id))])).await;
+    stage.test.settle().await;
     stage.graphql(query, edit("Later {{ amount }}")).await;
     let empty = json!({ "id": flow, "definition": { "steps": [] } });
     let update = "mutation($id: ID!, $definition: JSONObject!) {

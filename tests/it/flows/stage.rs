@@ -7,6 +7,7 @@ use cardwire::access::authenticate;
 use cardwire::access::credential;
 use cardwire::access::setup::{self, Beginning};
 use cardwire::access::{CredentialRole, RequestInfo};
+use cardwire::secret::Secret;
 use serde_json::{Value, json};
 
 use crate::support::TestApp;
@@ -34,7 +35,7 @@ impl Stage {
             organisation_name: "Acme".into(),
             owner_name: "Ana".into(),
             owner_email: "ana@example.com".into(),
-            password: "correct horse battery".to_owned().into(),
+            password: Secret::new("correct horse battery"),
         };
         let begun = setup::set_up_instance(&test.app, &RequestInfo::default(), beginning).await.unwrap();
         let owner = begun.session_token.expose().to_owned();
@@ -46,7 +47,8 @@ impl Stage {
         let mut tokens = Vec::new();
         for role in [CredentialRole::Events, CredentialRole::Workbench] {
             let made = credential::create(&test.app, &access, role, "test").await.unwrap();
-            let token = credential::access_token(&test.app, &made.credential.id.to_string(), made.secret.expose()).await;
+            let token =
+                credential::access_token(&test.app, &made.credential.id.to_string(), made.secret.expose()).await;
             tokens.push(token.unwrap().expose().to_owned());
         }
         let workbench = tokens.pop().unwrap();
@@ -117,13 +119,6 @@ impl Stage {
     /// Starts a flow and gives `status accepted duplicate ignored rejected` for each entry.
     pub async fn start(&self, flow: &str, entries: Value) -> Vec<String> {
         brief(&self.send(flow, "start", entries).await)
-    }
-
-    /// Makes a test account.
-    pub async fn test_account(&self, id: &str) {
-        let query = "mutation($env: ID!, $id: String!) {
-            createTestAccount(input: { environmentId: $env, id: $id, name: \"Tess\" }) { customer { id } } }";
-        self.graphql(query, json!({ "env": self.env, "id": id })).await;
     }
 
     /// How often each event was recorded.

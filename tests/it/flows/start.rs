@@ -23,7 +23,10 @@ async fn an_invocation_starts_one_run_for_each_customer() {
             ("card-published", 3)
         ])
     );
-    assert_eq!(stage.column("SELECT definition #>> '{topCard,elements,0,attributes,text}' AS value FROM cards").await.len(), 3);
+    assert_eq!(
+        stage.column("SELECT definition #>> '{topCard,elements,0,attributes,text}' AS value FROM cards").await.len(),
+        3
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -64,7 +67,10 @@ async fn a_flow_that_was_never_published_starts_in_tests_only() {
     assert_eq!((refused.status, refused.errors()), (409, vec!["not_published".to_owned()]));
     assert_eq!(brief(&stage.send(&flow, "test", entries.clone()).await), ["accepted 1 0 1 0"]);
     stage.test.settle().await;
-    assert_eq!(stage.column("SELECT user_id || ' ' || is_test AS value FROM cards").await, [format!("{} true", stage.owner_id)]);
+    assert_eq!(
+        stage.column("SELECT user_id || ' ' || is_test AS value FROM cards").await,
+        [format!("{} true", stage.owner_id)]
+    );
     assert_eq!(stage.column("SELECT is_test::text AS value FROM events GROUP BY is_test").await, ["true"]);
     assert_eq!(stage.column("SELECT user_id AS value FROM customers").await, [stage.owner_id.clone()]);
 
@@ -92,11 +98,17 @@ async fn what_is_wrong_with_an_entry_stays_with_it() {
     let answer = stage.send(&flow, "start", entries.clone()).await;
     assert_eq!(
         brief(&answer),
-        ["accepted 1 0 0 1", "rejected 0 0 0 1", "rejected 0 0 0 1", "rejected 0 0 0 1", "rejected 0 0 0 1", "rejected 0 0 0 0"]
+        [
+            "accepted 1 0 0 1",
+            "rejected 0 0 0 1",
+            "rejected 0 0 0 1",
+            "rejected 0 0 0 1",
+            "rejected 0 0 0 1",
+            "rejected 0 0 0 0"
+        ]
     );
     let data = answer.data();
-    let pointers: Vec<&Value> =
-        (0..6).map(|place| &data["flows"][place]["errors"][0]["source"]["pointer"]).collect();
+    let pointers: Vec<&Value> = (0..6).map(|place| &data["flows"][place]["errors"][0]["source"]["pointer"]).collect();
     assert_eq!(
         pointers,
         [
