@@ -5,11 +5,13 @@
 
 mod action_flow;
 pub mod auth;
+mod cards;
 mod credentials;
 mod environments;
 pub mod errors;
 pub mod json;
 mod oauth;
+mod users;
 
 use axum::Router;
 
@@ -19,7 +21,9 @@ use crate::app::App;
 pub fn routes() -> Router<App> {
     Router::new()
         .merge(oauth::routes())
-        .merge(action_flow::routes())
         .merge(environments::routes())
         .merge(credentials::routes())
+        .merge(users::routes())
+        .merge(cards::routes())
+        .merge(action_flow::routes())
 }
