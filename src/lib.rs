@@ -45,6 +45,8 @@ use worker::AnyWorker;
 /// The workers of a server process, in the order in which [`worker::settle`] calls them.
 pub fn workers() -> Vec<AnyWorker> {
     vec![
+        AnyWorker::new(webhooks::fanout::Fanout),
+        AnyWorker::new(webhooks::deliver::Deliverer::default()),
         AnyWorker::new(db::partitions::Partitioner),
         AnyWorker::new(flows::Engine),
         AnyWorker::new(cards::timers::CardTimers),

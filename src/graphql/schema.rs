@@ -2,12 +2,15 @@
 
 use async_graphql::{MergedObject, MergedSubscription};
 
+use super::access::{AccessMutation, AccessQuery};
 use super::cards::{CardsMutation, CardsQuery};
 use super::customers::{CustomersMutation, CustomersQuery};
+use super::events::EventsQuery;
 use super::flows::{FlowsMutation, FlowsQuery};
 use super::sdk::{SdkMutation, SdkQuery, SdkSubscription};
 use super::streams::{StreamsMutation, StreamsQuery};
 use super::templates::{TemplatesMutation, TemplatesQuery};
+use super::webhooks::{WebhooksMutation, WebhooksQuery};
 use crate::app::App;
 
 /// The whole schema.
@@ -15,11 +18,30 @@ pub type Schema = async_graphql::Schema<Query, Mutation, Subscription>;
 
 /// Everything that can be read.
 #[derive(MergedObject, Default)]
-pub struct Query(SdkQuery, CardsQuery, CustomersQuery, FlowsQuery, StreamsQuery, TemplatesQuery);
+pub struct Query(
+    AccessQuery,
+    SdkQuery,
+    CardsQuery,
+    CustomersQuery,
+    FlowsQuery,
+    StreamsQuery,
+    TemplatesQuery,
+    WebhooksQuery,
+    EventsQuery,
+);
 
 /// Everything that can be changed.
 #[derive(MergedObject, Default)]
-pub struct Mutation(SdkMutation, CardsMutation, CustomersMutation, FlowsMutation, StreamsMutation, TemplatesMutation);
+pub struct Mutation(
+    AccessMutation,
+    SdkMutation,
+    CardsMutation,
+    CustomersMutation,
+    FlowsMutation,
+    StreamsMutation,
+    TemplatesMutation,
+    WebhooksMutation,
+);
 
 /// Everything that can be followed.
 #[derive(MergedSubscription, Default)]

@@ -4,6 +4,7 @@
 //! Rules live in the operations; codes and statuses in [`errors`].
 
 mod action_flow;
+mod analytics;
 pub mod auth;
 mod cards;
 mod credentials;
@@ -12,6 +13,7 @@ pub mod errors;
 pub mod json;
 mod oauth;
 mod users;
+mod webhook;
 
 use axum::Router;
 
@@ -23,6 +25,8 @@ pub fn routes() -> Router<App> {
         .merge(oauth::routes())
         .merge(environments::routes())
         .merge(credentials::routes())
+        .merge(webhook::routes())
+        .merge(analytics::routes())
         .merge(users::routes())
         .merge(cards::routes())
         .merge(action_flow::routes())
