@@ -34,9 +34,11 @@ CREATE TABLE consumers (
     xid bigint NOT NULL DEFAULT 0,
     event_id uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000',
     lease uuid,
+    holder text,
     leased_until timestamptz,
     CONSTRAINT consumers_pkey PRIMARY KEY (name, shard),
-    CONSTRAINT consumers_lease_check CHECK ((lease IS NULL) = (leased_until IS NULL))
+    CONSTRAINT consumers_lease_check CHECK ((lease IS NULL) = (leased_until IS NULL) AND (lease IS NULL) = (holder IS NULL))
 ) WITH (fillfactor = 50);
 
 COMMENT ON TABLE consumers IS 'How far each reader of events has come; only the holder of the lease may move it';
+COMMENT ON COLUMN consumers.lease IS 'The fence: changes with every taking, and every write asks for it';

@@ -53,11 +53,12 @@ CREATE TABLE webhook_streams (
     failures integer NOT NULL DEFAULT 0,
     revision integer NOT NULL DEFAULT 1,
     lease uuid,
+    holder text,
     leased_until timestamptz,
     CONSTRAINT webhook_streams_pkey PRIMARY KEY (environment_id, webhook_id),
     CONSTRAINT webhook_streams_webhook_id_fkey FOREIGN KEY (environment_id, webhook_id)
         REFERENCES webhook_subscriptions (environment_id, id) ON DELETE CASCADE,
-    CONSTRAINT webhook_streams_lease_check CHECK ((lease IS NULL) = (leased_until IS NULL))
+    CONSTRAINT webhook_streams_lease_check CHECK ((lease IS NULL) = (leased_until IS NULL) AND (lease IS NULL) = (holder IS NULL))
 ) WITH (fillfactor = 50);
 
 COMMENT ON TABLE webhook_streams IS 'One narrow row per subscription: how far its log is written and delivered, its pause after failures, and who works on it';
@@ -65,6 +66,7 @@ COMMENT ON COLUMN webhook_streams.cursor IS 'Every delivery up to here has an ou
 COMMENT ON COLUMN webhook_streams.open IS 'Deliveries at or below the cursor whose outcome is unknown';
 COMMENT ON COLUMN webhook_streams.ready_at IS 'When what waits beyond the cursor may be sent; null when nothing waits';
 COMMENT ON COLUMN webhook_streams.retry_at IS 'The earliest due time in webhook_retries';
+COMMENT ON COLUMN webhook_streams.lease IS 'The fence: changes with every taking, is cleared by whoever changes the subscription, and every write asks for it';
 COMMENT ON COLUMN webhook_streams.paused_until IS 'No request before this instant, after consecutive failures';
 
 -- Partitioned by the event's receipt, so that one event is one row per subscription by constraint.

@@ -14,6 +14,7 @@ use super::{CredentialRole, Grants, Level, Resource};
 use crate::app::App;
 use crate::clock::Time;
 use crate::error::{Code, Error, Result};
+use crate::events::log::Permit;
 use crate::ids::{CredentialId, CustomerId, EnvId, MemberId, OrgId, SdkKeyId, Tenanted};
 
 /// Who acts.
@@ -133,6 +134,12 @@ impl Access {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The permission to read recorded events.
+    pub fn read_events(&self) -> Result<Permit> {
+        self.require(Resource::Analytics, Level::View)?;
+        Ok(Permit::new(self.env()))
     }
 
     pub fn org(&self) -> OrgId {

@@ -20,7 +20,8 @@ struct Kept {
 const TABLES: &[Kept] = &[
     Kept { table: "events", days: None },
     Kept { table: "feed_changes", days: Some(1) },
-    Kept { table: "webhook_deliveries", days: Some(7) },
+    // The longest schedule of retries, a hundred of them, spans seventeen days.
+    Kept { table: "webhook_deliveries", days: Some(30) },
     Kept { table: "webhook_requests", days: Some(30) },
 ];
 

@@ -112,6 +112,7 @@ diesel::table! {
         xid -> Int8,
         event_id -> Uuid,
         lease -> Nullable<Uuid>,
+        holder -> Nullable<Text>,
         leased_until -> Nullable<Timestamptz>,
     }
 }
@@ -468,6 +469,7 @@ diesel::table! {
         failures -> Int4,
         revision -> Int4,
         lease -> Nullable<Uuid>,
+        holder -> Nullable<Text>,
         leased_until -> Nullable<Timestamptz>,
     }
 }

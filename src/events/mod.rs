@@ -1,9 +1,15 @@
 //! Analytics events: the record of everything that happens, from which webhooks, exports and triggers are fed.
 //!
 //! Cast: a [`NewEvent`] describes what happened; [`record_in`] writes it, with the exact bytes that will be signed
-//! and exported, in the transaction of the change itself. `events` knows no card or flow: facts carry ids and text.
+//! and exported, in the transaction of the change itself. Readers that must miss none keep a place in [`consumer`];
+//! [`log`] answers questions about the past; [`trim`] leaves out what a reader must not see. `events` knows no card
+//! or flow: facts carry ids and text.
 
+pub mod consumer;
 mod fact;
+pub mod kind;
+pub mod log;
+pub mod trim;
 
 pub(crate) use fact::record_in;
 pub use fact::{

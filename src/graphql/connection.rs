@@ -34,6 +34,12 @@ impl<N: OutputType> Connection<N> {
         Connection { edges, more: page.more, total: None }
     }
 
+    /// A page of rows with cursors of another kind.
+    pub fn paged<R>(page: Page<R>, cursor: impl Fn(&R) -> String, node: impl Fn(R) -> N) -> Self {
+        let edges = page.rows.into_iter().map(|row| Edge { cursor: cursor(&row), node: node(row) }).collect();
+        Connection { edges, more: page.more, total: None }
+    }
+
     /// A list that is short by nature and comes whole.
     pub fn whole<R>(rows: Vec<R>, cursor: impl Fn(&R) -> String, node: impl Fn(R) -> N) -> Self {
         let edges = rows.into_iter().map(|row| Edge { cursor: cursor(&row), node: node(row) }).collect();

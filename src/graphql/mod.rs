@@ -18,6 +18,7 @@ pub mod connection;
 pub mod context;
 pub mod customers;
 pub mod errors;
+pub mod events;
 pub mod limits;
 pub mod scalars;
 pub mod schema;
@@ -25,6 +26,7 @@ mod sdk;
 pub mod streams;
 pub mod templates;
 mod transport;
+pub mod webhooks;
 
 use std::time::Duration;
 

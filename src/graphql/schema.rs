@@ -4,9 +4,11 @@ use async_graphql::{MergedObject, MergedSubscription};
 
 use super::cards::{CardsMutation, CardsQuery};
 use super::customers::{CustomersMutation, CustomersQuery};
+use super::events::EventsQuery;
 use super::sdk::{SdkMutation, SdkQuery, SdkSubscription};
 use super::streams::{StreamsMutation, StreamsQuery};
 use super::templates::{TemplatesMutation, TemplatesQuery};
+use super::webhooks::{WebhooksMutation, WebhooksQuery};
 use crate::app::App;
 
 /// The whole schema.
@@ -14,11 +16,18 @@ pub type Schema = async_graphql::Schema<Query, Mutation, Subscription>;
 
 /// Everything that can be read.
 #[derive(MergedObject, Default)]
-pub struct Query(SdkQuery, CardsQuery, CustomersQuery, StreamsQuery, TemplatesQuery);
+pub struct Query(SdkQuery, CardsQuery, CustomersQuery, StreamsQuery, TemplatesQuery, WebhooksQuery, EventsQuery);
 
 /// Everything that can be changed.
 #[derive(MergedObject, Default)]
-pub struct Mutation(SdkMutation, CardsMutation, CustomersMutation, StreamsMutation, TemplatesMutation);
+pub struct Mutation(
+    SdkMutation,
+    CardsMutation,
+    CustomersMutation,
+    StreamsMutation,
+    TemplatesMutation,
+    WebhooksMutation,
+);
 
 /// Everything that can be followed.
 #[derive(MergedSubscription, Default)]

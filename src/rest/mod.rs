@@ -3,6 +3,7 @@
 //! A handler reads its request through [`json`], asks one operation, and puts the answer into the envelope.
 //! Rules live in the operations; codes and statuses in [`errors`].
 
+mod analytics;
 pub mod auth;
 mod cards;
 mod credentials;
@@ -11,6 +12,7 @@ pub mod errors;
 pub mod json;
 mod oauth;
 mod users;
+mod webhook;
 
 use axum::Router;
 
@@ -24,4 +26,6 @@ pub fn routes() -> Router<App> {
         .merge(credentials::routes())
         .merge(users::routes())
         .merge(cards::routes())
+        .merge(webhook::routes())
+        .merge(analytics::routes())
 }

@@ -5,3 +5,4 @@ mod graphql;
 mod laws;
 mod support;
 mod walk;
+mod webhooks;

@@ -1,0 +1,201 @@
+//! One request to a receiver, under one deadline, and what came back of it.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use tokio::time::Instant;
+use url::Url;
+
+use super::retry;
+use super::sign::Signer;
+use super::subscription::{Convention, Subscription};
+use super::{payload, sign};
+use crate::app::App;
+use crate::clock::Time;
+use crate::error::{Error, Result};
+use crate::events::trim::Omit;
+use crate::ids::{EnvId, EventId, RequestId, WebhookId};
+use crate::net::{self, Outbound};
+
+/// Everything about connect, TLS, headers and body of one attempt must be over by then.
+pub const DEADLINE: Duration = Duration::from_secs(15);
+/// How much of an answer is read.
+const MOST_RESPONSE: usize = 64 * 1024;
+
+/// Where and how the requests of a subscription go, ready for use.
+pub struct Target {
+    pub env: EnvId,
+    pub webhook: WebhookId,
+    pub method: Method,
+    pub url: Url,
+    pub headers: HeaderMap,
+    pub signer: Signer,
+    pub omit: Omit,
+    pub batched: bool,
+    pub max_retries: u32,
+    pub disable_after_failures: bool,
+}
+
+impl Target {
+    /// The target for events, or for tests when the subscription has a URL of its own for them.
+    pub fn new(app: &App, subscription: &Subscription, convention: &Convention, url: &str) -> Result<Target> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+        for (name, value) in subscription.custom_headers() {
+            let name = HeaderName::try_from(name).map_err(Error::internal)?;
+            headers.insert(name, HeaderValue::try_from(value).map_err(Error::internal)?);
+        }
+        Ok(Target {
+            env: subscription.environment_id,
+            webhook: subscription.id,
+            method: Method::from_bytes(subscription.method.as_bytes()).map_err(Error::internal)?,
+            url: Url::parse(url).map_err(Error::internal)?,
+            headers,
+            signer: Signer {
+                secrets: subscription.secrets(app.vault(), app.clock().now())?,
+                header: convention.webhook_signature_header.clone(),
+                encoding: sign::Encoding::read(&convention.webhook_signature_encoding),
+            },
+            omit: Omit {
+                request_payload: !subscription.include_request_payload,
+                card_response: !subscription.include_card_response,
+            },
+            batched: subscription.batched,
+            max_retries: u32::try_from(subscription.max_retries).map_err(Error::internal)?,
+            disable_after_failures: subscription.disable_after_failures,
+        })
+    }
+
+    /// Writes and signs the request that carries these events, given as (id, envelope).
+    pub fn compose(&self, request: RequestId, events: &[(EventId, &str)], at: Time) -> Result<Composed> {
+        let envelope = payload::Envelope { request, env: self.env, webhook: self.webhook };
+        let mut trimmed = Vec::with_capacity(events.len());
+        for (_, event) in events {
+            trimmed.push(self.omit.from_payload(event)?);
+        }
+        let (body, single) = match (self.batched, trimmed.as_slice(), events) {
+            (false, [event], [(id, _)]) => (envelope.single(event), Some(*id)),
+            _ => (envelope.batch(&trimmed), None),
+        };
+        let mut headers = self.headers.clone();
+        headers.extend(self.signer.headers(&payload::message_id(request, single), at, body.as_bytes())?);
+        Ok(Composed { headers, body })
+    }
+}
+
+/// A request as it leaves.
+pub struct Composed {
+    pub headers: HeaderMap,
+    pub body: String,
+}
+
+/// What came of a request.
+#[derive(Clone, Debug, Default)]
+pub struct Answer {
+    pub status: Option<u16>,
+    /// A word for what went wrong before there was a status, or while the answer was read.
+    pub error: Option<&'static str>,
+    pub duration: Duration,
+    pub headers: HeaderMap,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// The answer of an attempt that never left.
+    pub fn failed(error: &'static str) -> Answer {
+        Answer { error: Some(error), ..Answer::default() }
+    }
+
+    pub fn delivered(&self) -> bool {
+        self.error.is_none() && self.status.is_some_and(|status| (200..300).contains(&status))
+    }
+
+    pub fn gone(&self) -> bool {
+        self.status == Some(410)
+    }
+
+    /// The pause that the receiver asks for; only the two statuses that mean "later" may ask.
+    pub fn asked_pause(&self, now: Time) -> Option<Duration> {
+        if !matches!(self.status, Some(429 | 503)) {
+            return None;
+        }
+        retry::retry_after(self.headers.get(header::RETRY_AFTER)?.to_str().ok()?, now)
+    }
+}
+
+/// Sends a composed request and reads the answer, all before the deadline.
+pub async fn send(outbound: &Outbound, target: &Target, composed: &Composed, deadline: Duration) -> Answer {
+    let started = Instant::now();
+    let mut answer = Answer::default();
+    let exchange = exchange(outbound, target, composed, &mut answer);
+    let error = match tokio::time::timeout(deadline, exchange).await {
+        Ok(outcome) => outcome.err(),
+        Err(_) => Some("timeout"),
+    };
+    Answer { error, duration: started.elapsed(), ..answer }
+}
+
+async fn exchange(
+    outbound: &Outbound,
+    target: &Target,
+    composed: &Composed,
+    answer: &mut Answer,
+) -> Result<(), &'static str> {
+    let request = outbound.request(target.method.clone(), &target.url).map_err(|_| "destination_refused")?;
+    let mut response = request
+        .headers(composed.headers.clone())
+        .body(composed.body.clone())
+        .send()
+        .await
+        .map_err(|error| word(&error))?;
+    answer.status = Some(response.status().as_u16());
+    answer.headers = std::mem::take(response.headers_mut());
+    while let Some(chunk) = response.chunk().await.map_err(|_| "response_broken")? {
+        let room = MOST_RESPONSE - answer.body.len();
+        answer.body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if answer.body.len() == MOST_RESPONSE {
+            // The rest is left unread; a receiver that floods costs its connection, not our memory.
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn word(error: &reqwest::Error) -> &'static str {
+    if net::refused(error) {
+        "destination_refused"
+    } else if error.is_timeout() {
+        "timeout"
+    } else if error.is_connect() {
+        "connection_failed"
+    } else {
+        "request_failed"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, retry_after: &str) -> Answer {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::RETRY_AFTER, retry_after.parse().unwrap());
+        Answer { status: Some(status), headers, ..Answer::default() }
+    }
+
+    #[test]
+    fn only_success_is_success() {
+        for (status, delivered) in [(200, true), (204, true), (299, true), (302, false), (404, false), (500, false)] {
+            assert_eq!(answer(status, "").delivered(), delivered, "{status}");
+        }
+        assert!(!Answer { error: Some("timeout"), ..answer(200, "") }.delivered(), "an answer cut off is none");
+    }
+
+    #[test]
+    fn who_may_ask_for_a_pause() {
+        let now = Time::from_millisecond(0);
+        assert_eq!(answer(429, "60").asked_pause(now), Some(Duration::from_secs(60)));
+        assert_eq!(answer(503, "9999999").asked_pause(now), Some(Duration::from_secs(4 * 3600)));
+        assert_eq!(answer(500, "60").asked_pause(now), None);
+    }
+}
