@@ -2,6 +2,7 @@
 
 use async_graphql::{MergedObject, MergedSubscription};
 
+use super::access::{AccessMutation, AccessQuery};
 use super::cards::{CardsMutation, CardsQuery};
 use super::customers::{CustomersMutation, CustomersQuery};
 use super::events::EventsQuery;
@@ -16,11 +17,21 @@ pub type Schema = async_graphql::Schema<Query, Mutation, Subscription>;
 
 /// Everything that can be read.
 #[derive(MergedObject, Default)]
-pub struct Query(SdkQuery, CardsQuery, CustomersQuery, StreamsQuery, TemplatesQuery, WebhooksQuery, EventsQuery);
+pub struct Query(
+    AccessQuery,
+    SdkQuery,
+    CardsQuery,
+    CustomersQuery,
+    StreamsQuery,
+    TemplatesQuery,
+    WebhooksQuery,
+    EventsQuery,
+);
 
 /// Everything that can be changed.
 #[derive(MergedObject, Default)]
 pub struct Mutation(
+    AccessMutation,
     SdkMutation,
     CardsMutation,
     CustomersMutation,
