@@ -45,10 +45,10 @@ use worker::AnyWorker;
 /// The workers of a server process, in the order in which [`worker::settle`] calls them.
 pub fn workers() -> Vec<AnyWorker> {
     vec![
-        AnyWorker::new(cards::timers::CardTimers),
         AnyWorker::new(webhooks::fanout::Fanout),
         AnyWorker::new(webhooks::deliver::Deliverer::default()),
         AnyWorker::new(db::partitions::Partitioner),
+        AnyWorker::new(cards::timers::CardTimers),
         AnyWorker::new(cards::feed::Sweeper),
     ]
 }

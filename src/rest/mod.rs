@@ -24,6 +24,8 @@ pub fn routes() -> Router<App> {
         .merge(oauth::routes())
         .merge(environments::routes())
         .merge(credentials::routes())
+        .merge(webhook::routes())
+        .merge(analytics::routes())
         .merge(users::routes())
         .merge(cards::routes())
         .merge(webhook::routes())

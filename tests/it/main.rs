@@ -1,8 +1,10 @@
 //! One integration binary: real server, real Postgres, public protocols.
 
 mod access;
+mod crash;
 mod foundation;
 mod graphql;
+mod hostile;
 mod laws;
 mod support;
 mod walk;

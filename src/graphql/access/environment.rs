@@ -18,6 +18,7 @@ pub struct Environment(pub environment::Environment);
 #[derive(Enum, Clone, Copy, PartialEq, Eq)]
 enum SignatureEncoding {
     Hex,
+    #[graphql(name = "BASE64")]
     Base64,
 }
 

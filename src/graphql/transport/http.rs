@@ -152,9 +152,17 @@ fn parse(bytes: &[u8]) -> Result<Value> {
 }
 
 /// The answer of an operation that ran, or that the engine refused to run.
-fn executed(media: Media, answer: Answer) -> Response {
-    let code = errors::code(&answer);
-    if errors::is_refusal(&answer) {
+fn executed(media: Media, mut answer: Answer) -> Response {
+    // Signing in gives browsers a cookie.
+    let headers = std::mem::take(&mut answer.http_headers);
+    let mut response = told(media, &answer);
+    response.headers_mut().extend(headers);
+    response
+}
+
+fn told(media: Media, answer: &Answer) -> Response {
+    let code = errors::code(answer);
+    if errors::is_refusal(answer) {
         let errors = Errors { errors: &answer.errors };
         return respond(media, refusal_status(media, code.unwrap_or(Code::BadRequest)), &errors);
     }
@@ -168,7 +176,7 @@ fn executed(media: Media, answer: Answer) -> Response {
         Some(code @ (Code::Unauthenticated | Code::TokenExpired | Code::RateLimited)) if nothing => code.status(),
         _ => 200,
     };
-    respond(media, status, &answer)
+    respond(media, status, answer)
 }
 
 fn refused(media: Media, error: &Error) -> Response {

@@ -96,7 +96,11 @@ async fn deleting_a_credential_ends_its_tokens_at_once() {
     assert_eq!(office.exchange(&id, &secret).await.status, 401);
     assert_eq!(
         office.audit().await,
-        ["instance.set-up organisation", "api-credential.create API credential", "api-credential.delete API credential"]
+        [
+            "instance.set-up organisation",
+            "api-credential.create API credential",
+            "api-credential.delete API credential"
+        ]
     );
 }
 
@@ -117,7 +121,8 @@ async fn members_list_and_rename_credentials_and_see_no_secret() {
     );
     let rename = "mutation($input: UpdateApiCredentialInput!) {
         updateApiCredential(input: $input) { apiCredential { name revision } } }";
-    let renamed = office.ask(rename, json!({ "input": { "id": id, "name": "🛍 any text", "expectedRevision": 1 } })).await;
+    let renamed =
+        office.ask(rename, json!({ "input": { "id": id, "name": "🛍 any text", "expectedRevision": 1 } })).await;
     assert_eq!(renamed["updateApiCredential"]["apiCredential"], json!({ "name": "🛍 any text", "revision": 2 }));
     let stale = json!({ "input": { "id": id, "name": "x", "expectedRevision": 1 } });
     assert_eq!(office.refused(rename, stale).await, ["conflict /expectedRevision"]);

@@ -87,6 +87,7 @@ async fn the_organisation_has_settings() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_audit_log_says_who_did_what_from_where_and_no_values() {
     let office = Office::open().await;
+    office.test.app.clock().advance(std::time::Duration::from_secs(1));
     let (id, _) = office.credential("EVENTS").await;
     let query = "query($filter: AuditLogFilter, $first: Int, $after: String) {
         auditLog(filter: $filter, first: $first, after: $after) {
@@ -94,7 +95,7 @@ async fn the_audit_log_says_who_did_what_from_where_and_no_values() {
     let log = office.ask(query, json!({ "filter": { "objectId": id } })).await;
     assert_eq!(
         log["auditLog"]["nodes"],
-        json!([{ "time": "2026-01-01T00:00:00.000Z", "actor": office.member, "environmentId": office.env,
+        json!([{ "time": "2026-01-01T00:00:01.000Z", "actor": office.member, "environmentId": office.env,
             "action": "api-credential.create", "objectType": "API credential", "objectId": id,
             "fields": ["role", "name"], "address": "127.0.0.1" }])
     );

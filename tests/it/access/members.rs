@@ -6,10 +6,12 @@ use serde_json::json;
 
 use super::{EMAIL, Office, PASSWORD, text};
 
-const INVITE: &str = "mutation($input: InviteMemberInput!) { inviteMember(input: $input) { invitation { id email } link } }";
+const INVITE: &str =
+    "mutation($input: InviteMemberInput!) { inviteMember(input: $input) { invitation { id email } link } }";
 const ACCEPT: &str = "mutation($input: AcceptInvitationInput!) {
     acceptInvitation(input: $input) { sessionToken member { email userId groupIds } } }";
-const SET_GROUPS: &str = "mutation($input: SetMemberGroupsInput!) { setMemberGroups(input: $input) { member { groupIds } } }";
+const SET_GROUPS: &str =
+    "mutation($input: SetMemberGroupsInput!) { setMemberGroups(input: $input) { member { groupIds } } }";
 
 async fn invited(office: &Office, email: &str) -> (String, String) {
     let input = json!({ "input": { "firstName": "Bo", "lastName": "Ek", "email": email } });
@@ -152,7 +154,8 @@ async fn nobody_is_put_above_the_one_who_puts_them() {
     let accomplice =
         json!({ "input": { "firstName": "C", "lastName": "D", "email": "cy@example.com", "groupIds": [owners] } });
     assert_eq!(office.refused_as(&admin, INVITE, accomplice).await, ["forbidden"]);
-    let peer = json!({ "input": { "firstName": "C", "lastName": "D", "email": "cy@example.com", "groupIds": [admins] } });
+    let peer =
+        json!({ "input": { "firstName": "C", "lastName": "D", "email": "cy@example.com", "groupIds": [admins] } });
     office.ask_as(&admin, INVITE, peer).await;
     let unknown = json!({ "input": { "memberId": me, "groupIds": ["grp_00000000000000000000000000"] } });
     assert_eq!(office.refused(SET_GROUPS, unknown).await, ["not_found /groupIds/0"]);

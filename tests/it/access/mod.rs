@@ -143,7 +143,7 @@ impl Office {
 
     /// The actions in the audit log, oldest first.
     async fn audit(&self) -> Vec<String> {
-        self.test.column("SELECT action || ' ' || object_type AS value FROM audit_entries ORDER BY at, id").await
+        self.test.column("SELECT action || ' ' || object_type AS value FROM audit_entries ORDER BY xmin::text::bigint").await
     }
 }
 

@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::{Office, text};
 
-const CREATE: &str = "mutation($input: CreateRoleInput!) { createRole(input: $input) { role { id levels { resource level } } } }";
+const CREATE: &str =
+    "mutation($input: CreateRoleInput!) { createRole(input: $input) { role { id levels { resource level } } } }";
 const UPDATE: &str = "mutation($input: UpdateRoleInput!) { updateRole(input: $input) { role { title revision } } }";
 const DELETE: &str = "mutation($id: ID!) { deleteRole(id: $id) { id } }";
 const KEYS: &str = "query($env: ID!) { sdkApiKeys(environmentId: $env) { nodes { id } } }";
@@ -25,26 +26,30 @@ async fn an_own_role_gives_exactly_its_levels() {
     let group = office.group("Readers", &reader, None).await;
     let session = office.join("bo@example.com", &[&group]).await;
     office.ask_as(&session, KEYS, json!({ "env": office.env })).await;
-    let create = "mutation($env: ID!) { createApiCredential(input: { environmentId: $env, role: EVENTS }) { clientId } }";
+    let create =
+        "mutation($env: ID!) { createApiCredential(input: { environmentId: $env, role: EVENTS }) { clientId } }";
     assert_eq!(office.refused_as(&session, create, json!({ "env": office.env })).await, ["forbidden"]);
     let credentials = "query($env: ID!) { apiCredentials(environmentId: $env) { nodes { id } } }";
     assert_eq!(office.refused_as(&session, credentials, json!({ "env": office.env })).await, ["not_found"]);
     let levels = office
-        .ask_as(&session, "query($env: ID!) { viewer { levels(environmentId: $env) { resource level } } }", json!({ "env": office.env }))
+        .ask_as(
+            &session,
+            "query($env: ID!) { viewer { levels(environmentId: $env) { resource level } } }",
+            json!({ "env": office.env }),
+        )
         .await;
-    let expected = json!([{ "resource": "SDK_API_KEY", "level": "VIEW" }, { "resource": "ENVIRONMENT", "level": "EDIT" }]);
+    let expected =
+        json!([{ "resource": "SDK_API_KEY", "level": "VIEW" }, { "resource": "ENVIRONMENT", "level": "EDIT" }]);
     assert_eq!(levels["viewer"]["levels"], expected);
-    assert_eq!(
-        office.audit().await[1..3],
-        ["role.create role", "group.create group"]
-    );
+    assert_eq!(office.audit().await[1..3], ["role.create role", "group.create group"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_in_listed_environments_is_blind_elsewhere() {
     let office = Office::open().await;
-    let made =
-        office.ask("mutation { createEnvironment(input: { name: \"Production\" }) { environment { id } } }", json!({})).await;
+    let made = office
+        .ask("mutation { createEnvironment(input: { name: \"Production\" }) { environment { id } } }", json!({}))
+        .await;
     let production = text(&made["createEnvironment"]["environment"]["id"]);
     let group = office.group("Producers", &office.role("Owner").await, Some(&[&production])).await;
     let session = office.join("bo@example.com", &[&group]).await;

@@ -79,7 +79,8 @@ async fn a_key_is_edited_listed_and_deleted() {
     let edit = json!({ "input": { "id": id, "name": "app", "publicKey": RSA_PUBLIC, "userIdClaim": null } });
     let edited = office.ask(UPDATE, edit).await["updateSdkApiKey"]["apiKey"].clone();
     assert_eq!(edited, json!({ "name": "app", "type": "PUBLIC_KEY", "userIdClaim": null, "revision": 2 }));
-    let set = json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" }] });
+    let set =
+        json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" }] });
     let edited = office.ask(UPDATE, json!({ "input": { "id": id, "jwks": set } })).await;
     assert_eq!(edited["updateSdkApiKey"]["apiKey"]["type"], "JWKS");
 

@@ -8,7 +8,8 @@ use super::{EMAIL, Office, PASSWORD, ok, text};
 use crate::support::client::Answer;
 
 const ME: &str = "{ viewer { member { email } } }";
-const SIGN_IN: &str = "mutation($input: SignInInput!) { signIn(input: $input) { sessionToken member { email groupIds } } }";
+const SIGN_IN: &str =
+    "mutation($input: SignInInput!) { signIn(input: $input) { sessionToken member { email groupIds } } }";
 
 async fn sign_in(office: &Office, email: &str, password: &str) -> Answer {
     let input = json!({ "input": { "email": email, "password": password } });
@@ -26,7 +27,10 @@ async fn a_member_signs_in_and_out() {
     office.ask_as(&token, "mutation { signOut { ok } }", json!({})).await;
     assert_eq!(office.refused_as(&token, ME, json!({})).await, ["unauthenticated"]);
     office.ask(ME, json!({})).await;
-    assert_eq!(office.audit().await, ["instance.set-up organisation", "member.sign-in member", "member.sign-out member"]);
+    assert_eq!(
+        office.audit().await,
+        ["instance.set-up organisation", "member.sign-in member", "member.sign-out member"]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,3 +2,5 @@
 
 mod imports;
 mod migrations;
+mod routes;
+mod schema;

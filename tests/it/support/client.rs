@@ -54,15 +54,26 @@ impl Client {
 
     /// Sends a request as it is, with these headers.
     pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Answer {
+        self.try_send(method, path, headers, body).await.unwrap()
+    }
+
+    /// The same against a server that may be gone.
+    pub async fn try_send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Vec<u8>>,
+    ) -> Result<Answer, reqwest::Error> {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
         let mut request = self.http.request(method, format!("{}{path}", self.origin)).body(body.into());
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let response = request.send().await.unwrap();
+        let response = request.send().await?;
         let status = response.status().as_u16();
         let headers = response.headers().clone();
-        Answer { status, headers, text: response.text().await.unwrap() }
+        Ok(Answer { status, headers, text: response.text().await? })
     }
 
     pub async fn get(&self, token: &str, path: &str) -> Answer {
@@ -73,6 +84,13 @@ impl Client {
         let authorization = format!("Bearer {token}");
         let headers = [("authorization", authorization.as_str()), ("content-type", "application/json")];
         self.send(method, path, &headers, body.to_string()).await
+    }
+
+    /// The same against a server that may be gone: no whole answer is no answer.
+    pub async fn try_call(&self, token: &str, method: &str, path: &str, body: Value) -> Option<Answer> {
+        let authorization = format!("Bearer {token}");
+        let headers = [("authorization", authorization.as_str()), ("content-type", "application/json")];
+        self.try_send(method, path, &headers, body.to_string()).await.ok()
     }
 
     /// A GraphQL operation with extra headers; the whole answer.

@@ -7,6 +7,7 @@ use cardwire::secret::Secret;
 use serde_json::{Value, json};
 
 use super::TestApp;
+use super::client::Client;
 
 pub const SETUP_TOKEN: &str = "a-setup-token-for-tests";
 pub const OWNER_EMAIL: &str = "ana@example.com";
@@ -146,6 +147,29 @@ impl World {
         cards[0]["cardInstanceId"].as_str().expect("a card").to_owned()
     }
 
+    /// A credential of a role in an environment: id and secret.
+    pub async fn credential(&self, env: &str, role: &str) -> Value {
+        let query = "mutation($env: ID!, $role: ApiCredentialRole!) {
+            createApiCredential(input: { environmentId: $env, role: $role, name: \"test\" }) { clientId clientSecret } }";
+        self.ask(query, json!({ "env": env, "role": role })).await["createApiCredential"].clone()
+    }
+
+    /// A second environment of the organisation.
+    pub async fn another_environment(&self, name: &str) -> String {
+        let query = "mutation($name: String!) { createEnvironment(input: { name: $name }) { environment { id } } }";
+        text(&self.ask(query, json!({ "name": name })).await["createEnvironment"]["environment"]["id"])
+    }
+
+    /// A member who is in no group; their session.
+    pub async fn powerless_member(&self) -> String {
+        let query = "mutation { inviteMember(input: { firstName: \"Bo\", lastName: \"Bare\", email: \"bo@example.com\", groupIds: [] }) { token } }";
+        let token = text(&self.ask(query, json!({})).await["inviteMember"]["token"]);
+        let query = "mutation($token: String!) {
+            acceptInvitation(input: { token: $token, password: \"another long password\" }) { sessionToken } }";
+        let answer = self.test.client.graphql_with(&[], query, json!({ "token": token })).await.json();
+        text(&answer["data"]["acceptInvitation"]["sessionToken"])
+    }
+
     async fn make_keys(&mut self) {
         let made = self
             .ask(
@@ -238,11 +262,16 @@ async fn set_up(test: &TestApp) -> (String, String) {
 
 /// Exchanges a credential for an access token.
 pub async fn access_token(test: &TestApp, credential: &Value) -> String {
+    bearer(&test.client, credential).await
+}
+
+/// Exchanges a credential for an access token at the server of a client.
+pub async fn bearer(client: &Client, credential: &Value) -> String {
     use base64::Engine;
     let pair = format!("{}:{}", text(&credential["clientId"]), text(&credential["clientSecret"]));
     let basic = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair));
     let headers = [("authorization", basic.as_str()), ("content-type", "application/x-www-form-urlencoded")];
-    let answer = test.client.send("POST", "/oauth2/token", &headers, "grant_type=client_credentials").await;
+    let answer = client.send("POST", "/oauth2/token", &headers, "grant_type=client_credentials").await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     assert_eq!(answer.json()["token_type"], "Bearer");
     text(&answer.json()["access_token"])
