@@ -28,6 +28,4 @@ pub fn routes() -> Router<App> {
         .merge(analytics::routes())
         .merge(users::routes())
         .merge(cards::routes())
-        .merge(webhook::routes())
-        .merge(analytics::routes())
 }
