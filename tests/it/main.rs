@@ -4,6 +4,7 @@ mod access;
 mod cards;
 mod crash;
 mod customers;
+mod flows;
 mod foundation;
 mod graphql;
 mod hostile;
