@@ -48,5 +48,6 @@ pub fn workers() -> Vec<AnyWorker> {
         AnyWorker::new(db::partitions::Partitioner),
         AnyWorker::new(cards::timers::CardTimers),
         AnyWorker::new(cards::feed::Sweeper),
+        AnyWorker::new(cards::track::Forgetter),
     ]
 }
