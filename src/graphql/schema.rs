@@ -2,6 +2,7 @@
 
 use async_graphql::{MergedObject, MergedSubscription};
 
+use super::access::{AccessMutation, AccessQuery};
 use super::cards::{CardsMutation, CardsQuery};
 use super::customers::{CustomersMutation, CustomersQuery};
 use super::sdk::{SdkMutation, SdkQuery, SdkSubscription};
@@ -14,11 +15,11 @@ pub type Schema = async_graphql::Schema<Query, Mutation, Subscription>;
 
 /// Everything that can be read.
 #[derive(MergedObject, Default)]
-pub struct Query(SdkQuery, CardsQuery, CustomersQuery, StreamsQuery, TemplatesQuery);
+pub struct Query(AccessQuery, SdkQuery, CardsQuery, CustomersQuery, StreamsQuery, TemplatesQuery);
 
 /// Everything that can be changed.
 #[derive(MergedObject, Default)]
-pub struct Mutation(SdkMutation, CardsMutation, CustomersMutation, StreamsMutation, TemplatesMutation);
+pub struct Mutation(AccessMutation, SdkMutation, CardsMutation, CustomersMutation, StreamsMutation, TemplatesMutation);
 
 /// Everything that can be followed.
 #[derive(MergedSubscription, Default)]
