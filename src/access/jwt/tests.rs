@@ -1,3 +1,5 @@
+//! Every refusal of a customer's token, in the order in which they are looked for.
+
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
