@@ -51,5 +51,6 @@ pub fn workers() -> Vec<AnyWorker> {
         AnyWorker::new(flows::Engine),
         AnyWorker::new(cards::timers::CardTimers),
         AnyWorker::new(cards::feed::Sweeper),
+        AnyWorker::new(cards::track::Forgetter),
     ]
 }

@@ -27,6 +27,7 @@ pub mod scene;
 pub mod select;
 pub mod template;
 pub mod timers;
+pub mod track;
 pub(crate) mod transition;
 pub mod variable;
 pub mod version;

@@ -2,9 +2,11 @@
 
 use async_graphql::Context;
 
+use crate::access::authenticate::Principal;
 use crate::access::{RequestInfo, SdkAccess, Viewer};
 use crate::app::App;
 use crate::error::{Code, Error, Result};
+use crate::ids::{EnvId, SdkKeyId};
 
 /// The application.
 pub fn app<'a>(ctx: &Context<'a>) -> Result<&'a App> {
@@ -24,6 +26,15 @@ pub fn viewer<'a>(ctx: &Context<'a>) -> Result<&'a Viewer> {
 pub fn sdk<'a>(ctx: &Context<'a>) -> Result<&'a SdkAccess> {
     ctx.data_opt::<SdkAccess>()
         .ok_or_else(|| Error::new(Code::Unauthenticated, "send a customer's token and the name of the SDK API key"))
+}
+
+/// The environment and the SDK API key of an app, whether somebody is signed in to it or not.
+pub fn sdk_key(ctx: &Context<'_>) -> Result<(EnvId, SdkKeyId)> {
+    match ctx.data_opt::<Principal>() {
+        Some(Principal::Sdk(access)) => Ok((access.env, access.key)),
+        Some(Principal::SdkAnonymous { env, key }) => Ok((*env, *key)),
+        _ => Err(Error::new(Code::Unauthenticated, "send the name of the SDK API key")),
+    }
 }
 
 /// The circumstances of the request, also of one that nobody signed.

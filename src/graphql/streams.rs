@@ -3,47 +3,83 @@
 use async_graphql::{Context, InputObject, MaybeUndefined, Object, SimpleObject};
 
 use super::connection::Connection;
-use super::context::{app, viewer};
+use super::context::{app, sdk_key, viewer};
 use super::scalars::JsonObject;
 use crate::clock::Time;
 use crate::db::page::PageRequest;
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::ids::{ContainerId, EnvId, SdkKeyId, StreamId, TemplateId, ThemeId};
+use crate::streams::worn::{self, Worn};
 use crate::streams::{container, stream, theme};
 
 /// Styles streams, cards and card elements.
-pub struct Theme(pub theme::Theme);
+pub struct Theme {
+    worn: Worn,
+    /// The caller holds what it asks for.
+    unchanged: bool,
+}
+
+impl Theme {
+    fn alone(theme: theme::Theme) -> Theme {
+        Theme { worn: Worn { light: theme, dark: None }, unchanged: false }
+    }
+}
 
 #[Object]
 impl Theme {
     async fn id(&self) -> ThemeId {
-        self.0.id
+        self.worn.light.id
     }
 
     async fn name(&self) -> &str {
-        &self.0.name
+        &self.worn.light.name
     }
 
     /// An object with the keys `variables`, `container`, `card`, `subview` and `system`.
     async fn document(&self) -> JsonObject {
-        JsonObject::of(self.0.document.clone())
+        JsonObject::of(self.worn.light.document.clone())
     }
 
     /// Whether this is the default theme of the environment.
     async fn built_in(&self) -> bool {
-        self.0.built_in
+        self.worn.light.built_in
     }
 
     async fn created(&self) -> Time {
-        self.0.created_at
+        self.worn.light.created_at
     }
 
     async fn updated(&self) -> Time {
-        self.0.updated_at
+        self.worn.light.updated_at
+    }
+
+    /// The document for light surroundings. Null when `ifEtag` is the present etag.
+    async fn light(&self) -> Option<JsonObject> {
+        (!self.unchanged).then(|| JsonObject::of(self.worn.light().clone()))
+    }
+
+    /// The document for dark surroundings, else the light one. Null when `ifEtag` is the present etag.
+    async fn dark(&self) -> Option<JsonObject> {
+        (!self.unchanged).then(|| JsonObject::of(self.worn.dark().clone()))
+    }
+
+    /// The fonts that the documents name.
+    async fn font_families(&self) -> Vec<String> {
+        self.worn.font_families()
+    }
+
+    /// Changes when the documents do.
+    async fn etag(&self) -> String {
+        self.worn.etag()
+    }
+
+    /// Whether `ifEtag` is the present etag.
+    async fn unchanged(&self) -> bool {
+        self.unchanged
     }
 
     async fn revision(&self) -> i32 {
-        self.0.revision
+        self.worn.light.revision
     }
 }
 
@@ -232,9 +268,27 @@ pub struct StreamsQuery;
 
 #[Object]
 impl StreamsQuery {
-    async fn theme(&self, ctx: &Context<'_>, id: ThemeId) -> Result<Theme> {
-        let access = viewer(ctx)?.locate(app(ctx)?, id).await?;
-        theme::view(app(ctx)?, &access, id).await.map(Theme)
+    /// A theme by its `id`, for the workbench; or what a container wears, for apps, which need only the API key.
+    async fn theme(
+        &self,
+        ctx: &Context<'_>,
+        id: Option<ThemeId>,
+        container_id: Option<ContainerId>,
+        if_etag: Option<String>,
+    ) -> Result<Theme> {
+        match (id, container_id) {
+            (Some(id), None) => {
+                let access = viewer(ctx)?.locate(app(ctx)?, id).await?;
+                theme::view(app(ctx)?, &access, id).await.map(Theme::alone)
+            }
+            (None, Some(container)) => {
+                let (env, key) = sdk_key(ctx)?;
+                let worn = worn::worn(app(ctx)?, env, key, container).await?;
+                let unchanged = if_etag.is_some_and(|etag| etag == worn.etag());
+                Ok(Theme { worn, unchanged })
+            }
+            _ => Err(Error::new(Code::BadRequest, "give id or containerId")),
+        }
     }
 
     /// The themes of an environment, oldest first; with `name`, those whose name contains it.
@@ -249,7 +303,7 @@ impl StreamsQuery {
         let access = viewer(ctx)?.access(environment_id)?;
         let request = PageRequest::new(first, after.as_deref())?;
         let page = theme::list(app(ctx)?, &access, name.as_deref(), request).await?;
-        Ok(Connection::of(page, |theme| theme.id, Theme))
+        Ok(Connection::of(page, |theme| theme.id, Theme::alone))
     }
 
     async fn stream(&self, ctx: &Context<'_>, id: StreamId) -> Result<Stream> {
@@ -306,14 +360,14 @@ impl StreamsMutation {
         let access = viewer(ctx)?.access(input.environment_id)?;
         let settings = theme::Settings { name: Some(input.name), document: input.document.map(JsonObject::into_value) };
         let theme = theme::create(app(ctx)?, &access, settings).await?;
-        Ok(ThemePayload { theme: Theme(theme) })
+        Ok(ThemePayload { theme: Theme::alone(theme) })
     }
 
     async fn update_theme(&self, ctx: &Context<'_>, input: UpdateThemeInput) -> Result<ThemePayload> {
         let access = viewer(ctx)?.locate(app(ctx)?, input.id).await?;
         let settings = theme::Settings { name: input.name, document: input.document.map(JsonObject::into_value) };
         let theme = theme::update(app(ctx)?, &access, input.id, settings, input.expected_revision).await?;
-        Ok(ThemePayload { theme: Theme(theme) })
+        Ok(ThemePayload { theme: Theme::alone(theme) })
     }
 
     async fn delete_theme(&self, ctx: &Context<'_>, id: ThemeId) -> Result<DeleteThemePayload> {

@@ -11,6 +11,7 @@
 pub mod container;
 pub mod stream;
 pub mod theme;
+pub mod worn;
 
 use crate::db::Tx;
 use crate::error::{Code, Error, Result};

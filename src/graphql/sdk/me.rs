@@ -1,7 +1,8 @@
 //! The customer themself.
 
-use async_graphql::{Context, Object};
+use async_graphql::{Context, InputObject, Object};
 
+use crate::customers::change;
 use crate::customers::profile::{self, Customer};
 use crate::error::{Error, Result};
 use crate::graphql::context::{app, sdk};
@@ -9,6 +10,16 @@ use crate::graphql::scalars::JsonObject;
 
 #[derive(Default)]
 pub struct MeQuery;
+
+#[derive(Default)]
+pub struct MeMutation;
+
+/// What a customer may say of themself. Fields that are not named stay, null clears.
+#[derive(InputObject)]
+pub struct UpdateMeInput {
+    profile: Option<JsonObject>,
+    preferences: Option<JsonObject>,
+}
 
 /// The customer who is signed in to the app.
 pub struct Me(pub Customer);
@@ -21,6 +32,16 @@ impl MeQuery {
         let conn = app(ctx)?.read().await?;
         let customer = profile::find(&conn, access.env, access.customer).await?;
         customer.map(Me).ok_or_else(|| Error::not_found("customer"))
+    }
+}
+
+#[Object]
+impl MeMutation {
+    /// Changes the profile or the preferences of the customer of the token.
+    async fn update_me(&self, ctx: &Context<'_>, input: UpdateMeInput) -> Result<Me> {
+        let (profile, preferences) =
+            (input.profile.map(JsonObject::into_value), input.preferences.map(JsonObject::into_value));
+        change::update_me(app(ctx)?, sdk(ctx)?, profile, preferences).await.map(Me)
     }
 }
 

@@ -1,7 +1,9 @@
 //! What customers' apps do (specification 5.6): every operation is for the customer of the token alone.
 
+mod actions;
 mod connection;
 mod counts;
+mod events;
 mod feed;
 mod me;
 
@@ -11,7 +13,7 @@ use async_graphql::{MergedObject, MergedSubscription};
 pub struct SdkQuery(me::MeQuery, feed::FeedQuery, counts::CountsQuery);
 
 #[derive(MergedObject, Default)]
-pub struct SdkMutation(connection::ConnectionMutation);
+pub struct SdkMutation(actions::ActionMutation, events::EventsMutation, me::MeMutation, connection::ConnectionMutation);
 
 #[derive(MergedSubscription, Default)]
 pub struct SdkSubscription(feed::FeedSubscription, counts::CountsSubscription);

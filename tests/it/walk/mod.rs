@@ -15,7 +15,7 @@ const FEED: &str = "subscription($c: ID!){ feed(containerId:$c){ __typename
     ... on FeedResync { reason } } }";
 
 const COMPLETE: &str = "mutation($c: ID!, $card: ID!, $values: JSONObject) {
-    completeCard(input: { containerId: $c, cardId: $card, buttonName: \"accept\", values: $values, source: \"card-button\" }) {
+    completeCard(input: { containerId: $c, cardId: $card, buttonName: \"accept\", values: $values, source: CARD_BUTTON }) {
         ok event { id name timestamp } } }";
 
 #[tokio::test(flavor = "multi_thread")]
