@@ -1,7 +1,9 @@
 //! One integration binary: real server, real Postgres, public protocols.
 
 mod access;
+mod cards;
 mod crash;
+mod customers;
 mod flows;
 mod foundation;
 mod graphql;
