@@ -44,5 +44,9 @@ use worker::AnyWorker;
 
 /// The workers of a server process, in the order in which [`worker::settle`] calls them.
 pub fn workers() -> Vec<AnyWorker> {
-    vec![AnyWorker::new(db::partitions::Partitioner)]
+    vec![
+        AnyWorker::new(db::partitions::Partitioner),
+        AnyWorker::new(cards::timers::CardTimers),
+        AnyWorker::new(cards::feed::Sweeper),
+    ]
 }

@@ -117,7 +117,8 @@ impl Edit {
         if let Some(name) = &self.name {
             violations.check(text::object_name(name, "/name"));
         }
-        let content = self.content.as_ref().map(|document| Content::parse(document).map_err(|error| error.at("/content")));
+        let content =
+            self.content.as_ref().map(|document| Content::parse(document).map_err(|error| error.at("/content")));
         let content = content.and_then(|content| violations.check(content));
         violations.finish().map(|()| content)
     }
@@ -166,13 +167,7 @@ pub async fn create(app: &App, access: &Access, edit: Edit) -> Result<Template> 
 
 /// Saves the draft; the first edit after a publication opens draft *n*+1. Edits of an approved draft take its
 /// approvals away.
-pub async fn update(
-    app: &App,
-    access: &Access,
-    id: TemplateId,
-    edit: Edit,
-    expected: Option<i32>,
-) -> Result<Template> {
+pub async fn update(app: &App, access: &Access, id: TemplateId, edit: Edit, expected: Option<i32>) -> Result<Template> {
     access.require(Resource::CardTemplate, Level::Edit)?;
     let content = edit.check()?;
     app.transact(async |tx| {

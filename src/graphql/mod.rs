@@ -13,6 +13,7 @@
 //! which gives it to [`errors::finish`].
 
 pub mod access;
+pub mod cards;
 pub mod connection;
 pub mod context;
 pub mod customers;

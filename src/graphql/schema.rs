@@ -1,26 +1,32 @@
 //! The roots of the schema. Each area adds a line to each root it has fields in.
 
-use async_graphql::MergedObject;
+use async_graphql::{MergedObject, MergedSubscription};
 
-use super::sdk::{SdkMutation, SdkQuery};
+use super::cards::{CardsMutation, CardsQuery};
+use super::customers::{CustomersMutation, CustomersQuery};
+use super::sdk::{SdkMutation, SdkQuery, SdkSubscription};
 use super::streams::{StreamsMutation, StreamsQuery};
 use super::templates::{TemplatesMutation, TemplatesQuery};
 use crate::app::App;
 
 /// The whole schema.
-pub type Schema = async_graphql::Schema<Query, Mutation, async_graphql::EmptySubscription>;
+pub type Schema = async_graphql::Schema<Query, Mutation, Subscription>;
 
 /// Everything that can be read.
 #[derive(MergedObject, Default)]
-pub struct Query(SdkQuery, StreamsQuery, TemplatesQuery);
+pub struct Query(SdkQuery, CardsQuery, CustomersQuery, StreamsQuery, TemplatesQuery);
 
 /// Everything that can be changed.
 #[derive(MergedObject, Default)]
-pub struct Mutation(SdkMutation, StreamsMutation, TemplatesMutation);
+pub struct Mutation(SdkMutation, CardsMutation, CustomersMutation, StreamsMutation, TemplatesMutation);
+
+/// Everything that can be followed.
+#[derive(MergedSubscription, Default)]
+pub struct Subscription(SdkSubscription);
 
 /// The schema for an application.
 pub fn build(app: &App) -> Schema {
-    let schema = Schema::build(Query::default(), Mutation::default(), async_graphql::EmptySubscription)
+    let schema = Schema::build(Query::default(), Mutation::default(), Subscription::default())
         .data(app.clone())
         .limit_directives(10);
     if app.config().introspection { schema.finish() } else { schema.disable_introspection().finish() }
@@ -28,5 +34,5 @@ pub fn build(app: &App) -> Schema {
 
 /// The schema as text.
 pub fn sdl() -> String {
-    Schema::build(Query::default(), Mutation::default(), async_graphql::EmptySubscription).finish().sdl()
+    Schema::build(Query::default(), Mutation::default(), Subscription::default()).finish().sdl()
 }

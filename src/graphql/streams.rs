@@ -304,8 +304,7 @@ pub struct StreamsMutation;
 impl StreamsMutation {
     async fn create_theme(&self, ctx: &Context<'_>, input: CreateThemeInput) -> Result<ThemePayload> {
         let access = viewer(ctx)?.access(input.environment_id)?;
-        let settings =
-            theme::Settings { name: Some(input.name), document: input.document.map(JsonObject::into_value) };
+        let settings = theme::Settings { name: Some(input.name), document: input.document.map(JsonObject::into_value) };
         let theme = theme::create(app(ctx)?, &access, settings).await?;
         Ok(ThemePayload { theme: Theme(theme) })
     }

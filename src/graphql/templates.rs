@@ -292,10 +292,8 @@ impl TemplatesMutation {
     /// Renders the draft for sample values, as an editor does; nothing is stored.
     async fn preview_card(&self, ctx: &Context<'_>, input: PreviewCardInput) -> Result<PreviewCardPayload> {
         let access = viewer(ctx)?.locate(app(ctx)?, input.template_id).await?;
-        let sample = Sample {
-            variables: input.variables.unwrap_or_default().0,
-            profile: input.profile.unwrap_or_default().0,
-        };
+        let sample =
+            Sample { variables: input.variables.unwrap_or_default().0, profile: input.profile.unwrap_or_default().0 };
         let card = version::preview(app(ctx)?, &access, input.template_id, sample).await?;
         let preview = CardPreview {
             top_card: Json(card.top_card),

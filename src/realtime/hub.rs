@@ -94,12 +94,14 @@ impl<K: Copy + Eq + Hash> Rooms<K> {
 }
 
 impl Hub {
-    /// Starts to listen to the cards of a customer as one container shows them.
-    pub fn listen(&self, env: EnvId, customer: CustomerId, container: ContainerId) -> Listener {
+    /// Starts to listen to the cards of a customer as these containers show them.
+    pub fn listen(&self, env: EnvId, customer: CustomerId, containers: &[ContainerId]) -> Listener {
         let bell = Arc::new(Bell { notify: Notify::new(), read: AtomicI64::new(-1) });
         self.0.feeds.enter((env, customer), bell.clone());
-        self.0.containers.enter((env, container), bell.clone());
-        Listener { hub: self.clone(), feed: (env, customer), container: (env, container), bell }
+        for container in containers {
+            self.0.containers.enter((env, *container), bell.clone());
+        }
+        Listener { hub: self.clone(), feed: (env, customer), containers: containers.to_vec(), bell }
     }
 
     /// The open sockets of this process.
@@ -136,7 +138,7 @@ impl Hub {
 pub struct Listener {
     hub: Hub,
     feed: (EnvId, CustomerId),
-    container: (EnvId, ContainerId),
+    containers: Vec<ContainerId>,
     bell: Arc<Bell>,
 }
 
@@ -155,7 +157,9 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         self.hub.0.feeds.leave(self.feed, &self.bell);
-        self.hub.0.containers.leave(self.container, &self.bell);
+        for container in &self.containers {
+            self.hub.0.containers.leave((self.feed.0, *container), &self.bell);
+        }
     }
 }
 
@@ -174,7 +178,7 @@ mod tests {
     fn changes_while_nobody_waits_are_one_ring() {
         let (hub, ids) = (Hub::default(), Ids::seeded(1));
         let (env, customer, container) = (ids.unguessable(), ids.unguessable(), ids.unguessable());
-        let listener = hub.listen(env, customer, container);
+        let listener = hub.listen(env, customer, &[container]);
         for version in 1..=3 {
             hub.announce(&Announcement::Feed { env, customer, version });
         }
@@ -189,7 +193,7 @@ mod tests {
     fn what_one_has_read_is_still_news_to_another() {
         let (hub, ids) = (Hub::default(), Ids::seeded(1));
         let (env, customer, container) = (ids.unguessable(), ids.unguessable(), ids.unguessable());
-        let (reader, other) = (hub.listen(env, customer, container), hub.listen(env, customer, container));
+        let (reader, other) = (hub.listen(env, customer, &[container]), hub.listen(env, customer, &[container]));
         reader.has_read(5);
         hub.announce(&Announcement::Feed { env, customer, version: 5 });
         assert!(!rings(&reader) && rings(&other));
@@ -201,7 +205,7 @@ mod tests {
     fn a_sweep_rings_where_a_container_is_not_as_it_was() {
         let (hub, ids) = (Hub::default(), Ids::seeded(1));
         let (env, container) = (ids.unguessable(), ids.unguessable());
-        let listener = hub.listen(env, ids.unguessable(), container);
+        let listener = hub.listen(env, ids.unguessable(), &[container]);
         hub.found_container(env, container, 1);
         assert!(rings(&listener));
         hub.found_container(env, container, 1);

@@ -4,11 +4,13 @@
 //! Rules live in the operations; codes and statuses in [`errors`].
 
 pub mod auth;
+mod cards;
 mod credentials;
 mod environments;
 pub mod errors;
 pub mod json;
 mod oauth;
+mod users;
 
 use axum::Router;
 
@@ -16,5 +18,10 @@ use crate::app::App;
 
 /// All REST routes.
 pub fn routes() -> Router<App> {
-    Router::new().merge(oauth::routes()).merge(environments::routes()).merge(credentials::routes())
+    Router::new()
+        .merge(oauth::routes())
+        .merge(environments::routes())
+        .merge(credentials::routes())
+        .merge(users::routes())
+        .merge(cards::routes())
 }

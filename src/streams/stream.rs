@@ -140,12 +140,7 @@ pub async fn view(app: &App, access: &Access, id: StreamId) -> Result<Stream> {
 }
 
 /// Lists the streams of an environment, oldest first; with `name`, those whose name contains it.
-pub async fn list(
-    app: &App,
-    access: &Access,
-    name: Option<&str>,
-    page: PageRequest<StreamId>,
-) -> Result<Page<Stream>> {
+pub async fn list(app: &App, access: &Access, name: Option<&str>, page: PageRequest<StreamId>) -> Result<Page<Stream>> {
     access.require(Resource::Stream, Level::View)?;
     let mut query = streams::table
         .filter(streams::environment_id.eq(access.env()))

@@ -189,7 +189,8 @@ pub async fn find_default(conn: &AsyncPgConnection, env: EnvId) -> Result<ThemeI
 }
 
 pub(super) async fn create_default_in(tx: &mut Tx, env: EnvId) -> Result<()> {
-    let document: Map<String, Value> = PARTS.iter().map(|part| ((*part).to_owned(), Value::Object(Map::new()))).collect();
+    let document: Map<String, Value> =
+        PARTS.iter().map(|part| ((*part).to_owned(), Value::Object(Map::new()))).collect();
     diesel::insert_into(themes::table)
         .values((
             themes::environment_id.eq(env),

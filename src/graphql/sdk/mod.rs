@@ -1,12 +1,17 @@
 //! What customers' apps do (specification 5.6): every operation is for the customer of the token alone.
 
 mod connection;
+mod counts;
+mod feed;
 mod me;
 
-use async_graphql::MergedObject;
+use async_graphql::{MergedObject, MergedSubscription};
 
 #[derive(MergedObject, Default)]
-pub struct SdkQuery(me::MeQuery);
+pub struct SdkQuery(me::MeQuery, feed::FeedQuery, counts::CountsQuery);
 
 #[derive(MergedObject, Default)]
 pub struct SdkMutation(connection::ConnectionMutation);
+
+#[derive(MergedSubscription, Default)]
+pub struct SdkSubscription(feed::FeedSubscription, counts::CountsSubscription);

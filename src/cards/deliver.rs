@@ -1,0 +1,387 @@
+//! Delivery: an order for a card becomes a card, its event and a change of the feed (specification 6.1).
+//!
+//! Orders come in batches; each batch costs a fixed number of statements. A card that cannot be assembled is a
+//! `card-error` and nothing else. An order that was carried out before (same run, same step) gives the card of
+//! then, so a step may be repeated.
+
+use std::collections::HashMap;
+
+use diesel::prelude::*;
+use diesel::sql_types::{Array, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use crate::cards::feed_change::{self, FeedChange, Op};
+use crate::cards::instance::CardInstance;
+use crate::cards::lifecycle::Status;
+use crate::cards::options::Options;
+use crate::cards::placement;
+use crate::cards::version::Pinned;
+use crate::cards::{render, variable};
+use crate::clock::Time;
+use crate::customers::Customer;
+use crate::customers::activity::{self, CardActivity};
+use crate::db::{Prepared, Tx};
+use crate::error::{Error, Result};
+use crate::events::{self, CardContext, NewEvent, PlatformContext, TriggerSource};
+use crate::ids::{CardId, CustomerId, EnvId, FlowId, Id, LifecycleId, RunId, StreamId};
+use crate::realtime::{Announcement, Work};
+
+/// A card that shall be made.
+pub struct Order<'a> {
+    pub customer: &'a Customer,
+    pub pinned: &'a Pinned,
+    /// What the step gives for the template's variables; defaults and types are seen to here.
+    pub variables: Map<String, Value>,
+    pub context: render::Context,
+    /// The options that hold: see [`crate::cards::options::effective`].
+    pub options: Options,
+    pub origin: Origin,
+    /// The run and the key of its step: one card each.
+    pub dedupe: (RunId, String),
+}
+
+/// Where an order comes from.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    pub lifecycle: LifecycleId,
+    pub flow: FlowId,
+    pub flow_version: i32,
+    pub run: RunId,
+    pub invocation: String,
+    pub source: TriggerSource,
+    pub is_test: bool,
+    /// The variables that the start request supplied.
+    pub detail: Value,
+    pub notification_detail: Value,
+    pub metadata: Value,
+    /// The `cardOptions` of the start request, as they were given.
+    pub card_options: Value,
+}
+
+/// What became of an order.
+#[derive(Clone, Debug)]
+pub enum Delivered {
+    Card(Box<CardInstance>),
+    /// The card could not be assembled; the reason stands in a `card-error`.
+    Failed(String),
+}
+
+/// Carries out the orders, each or none. Gives an answer for each order, in their order.
+///
+/// Takes the locks of the feeds it changes and holds them to the commit, so it comes late in a transaction.
+pub(crate) async fn deliver_in(tx: &mut Tx, env: EnvId, orders: Vec<Order<'_>>) -> Result<Vec<Delivered>> {
+    let mut repeated = repeated(tx, env, &orders).await?;
+    let mut answers: Vec<Option<Delivered>> = Vec::with_capacity(orders.len());
+    let mut fresh: Vec<(usize, CardInstance)> = Vec::new();
+    let mut errors: Vec<NewEvent> = Vec::new();
+    for (index, order) in orders.into_iter().enumerate() {
+        if let Some(card) = repeated.remove(&order.dedupe) {
+            answers.push(Some(Delivered::Card(Box::new(card))));
+            continue;
+        }
+        let refusal = refusal(&order);
+        match assemble(tx, env, order) {
+            Ok(card) => {
+                fresh.push((index, card));
+                answers.push(None);
+            }
+            Err(message) => {
+                errors.push(refusal.event(&message));
+                answers.push(Some(Delivered::Failed(message)));
+            }
+        }
+    }
+    place_in(tx, env, &mut fresh, errors).await?;
+    for (index, card) in fresh {
+        answers[index] = Some(Delivered::Card(Box::new(card)));
+    }
+    Ok(answers.into_iter().flatten().collect())
+}
+
+/// The cards of orders that were carried out before.
+async fn repeated(tx: &Tx, env: EnvId, orders: &[Order<'_>]) -> Result<HashMap<(RunId, String), CardInstance>> {
+    let (runs, keys): (Vec<RunId>, Vec<&str>) =
+        orders.iter().map(|order| (order.dedupe.0, order.dedupe.1.as_str())).unzip();
+    let query = diesel::sql_query(
+        "SELECT cards.* FROM cards
+         JOIN UNNEST($2::uuid[], $3::text[]) AS asked (run_id, step_key) USING (run_id, step_key)
+         WHERE cards.environment_id = $1",
+    )
+    .bind::<SqlUuid, _>(env)
+    .bind::<Array<SqlUuid>, _>(runs)
+    .bind::<Array<Text>, _>(keys);
+    let cards: Vec<CardInstance> = Prepared(query).load(&mut tx.conn()).await?;
+    Ok(cards.into_iter().map(|card| ((card.run_id, card.step_key.clone()), card)).collect())
+}
+
+/// Renders the card of an order. The error is the message of its `card-error`.
+fn assemble(tx: &Tx, env: EnvId, order: Order<'_>) -> Result<CardInstance, String> {
+    let Order { customer, pinned, variables, context, options, origin, dedupe } = order;
+    let now = tx.now();
+    if options.expires.is_some_and(|expires| expires <= now) {
+        return Err("the card would have expired before it was made".to_owned());
+    }
+    let content = &pinned.content;
+    let variables =
+        variable::resolve(content.variables(), &variables, &customer.profile()).map_err(|error| message(&error))?;
+    let context = context.with_variables(&variables);
+    let rendered = render::card(content, &context).map_err(|error| message(&error))?;
+    let status = if options.embargo.is_some() { Status::Embargoed } else { Status::Active };
+    let active = (status == Status::Active).then_some(now);
+    Ok(CardInstance {
+        environment_id: env,
+        id: tx.id(),
+        customer_id: customer.id,
+        user_id: customer.user_id.clone(),
+        template_id: pinned.template,
+        template_name: pinned.name.clone(),
+        template_version: pinned.version,
+        send_notifications: content.notification().send,
+        lifecycle_id: origin.lifecycle,
+        flow_id: origin.flow,
+        flow_version: origin.flow_version,
+        run_id: dedupe.0,
+        step_key: dedupe.1,
+        invocation: origin.invocation,
+        trigger_source: word(origin.source),
+        is_test: origin.is_test,
+        status,
+        priority: options.priority,
+        stream_ids: options.stream_ids,
+        target_platforms: options.platforms.iter().map(ToString::to_string).collect(),
+        embargo_at: options.embargo,
+        expires_at: options.expires,
+        unsnooze_at: None,
+        due_at: None,
+        published_at: active,
+        active_since: active,
+        closed_at: None,
+        snooze_interval: content.delivery().snooze_interval.clone(),
+        definition: json!({
+            "topCard": rendered.top_card,
+            "subviews": rendered.subviews,
+            "actions": rendered.actions,
+        }),
+        runtime_variables: rendered.runtime_variables,
+        variables: Value::Object(variables),
+        detail: origin.detail,
+        metadata: origin.metadata,
+        notification_detail: origin.notification_detail,
+        card_options: origin.card_options,
+        response: None,
+        button_name: None,
+        unseen: true,
+        feed_version: 0,
+        created_at: now,
+        updated_at: now,
+    })
+}
+
+/// What is wrong, in one line; several faults are joined.
+fn message(error: &Error) -> String {
+    let line = |violation: &crate::error::Violation| match &violation.pointer {
+        Some(pointer) if !pointer.is_empty() => format!("{} at {pointer}", violation.detail),
+        _ => violation.detail.clone(),
+    };
+    error.violations().iter().map(line).collect::<Vec<_>>().join("; ")
+}
+
+fn word(source: TriggerSource) -> String {
+    serde_json::to_value(source).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// What a `card-error` says of an order, kept while the order is used up.
+struct Refusal(NewEvent);
+
+fn refusal(order: &Order<'_>) -> Refusal {
+    let Order { customer, pinned, origin, options, .. } = order;
+    let mut event = NewEvent::new("card-error", customer.id, customer.user_id.clone());
+    event.card = Some(CardContext {
+        card_instance_id: None,
+        card_instance_status: None,
+        previous_status: None,
+        card_template_id: pinned.template,
+        card_template_name: pinned.name.clone(),
+        card_template_version: pinned.version,
+        card_template_settings: json!({"sendNotifications": pinned.content.notification().send}),
+        published_at: None,
+    });
+    event.platform = Some(PlatformContext {
+        lifecycle_id: Some(origin.lifecycle),
+        target_stream_ids: options.stream_ids.clone(),
+        target_platforms: Some(options.platforms.iter().map(ToString::to_string).collect()),
+        flow_instance_id: Some(origin.run),
+        flow_invocation_id: Some(origin.invocation.clone()),
+        flow_config_id: Some(origin.flow),
+        flow_version: Some(origin.flow_version),
+        trigger_event_source: Some(origin.source),
+        is_test: origin.is_test,
+        event_detail: Some(origin.detail.clone()),
+        event_notification_detail: Some(origin.notification_detail.clone()),
+        payload_metadata: Some(origin.metadata.clone()),
+    });
+    Refusal(event)
+}
+
+impl Refusal {
+    fn event(self, message: &str) -> NewEvent {
+        let mut event = self.0;
+        event.properties = Some(json!({ "message": message }));
+        event
+    }
+}
+
+/// Writes the cards, their events and the changes of the feeds they appear in.
+async fn place_in(tx: &mut Tx, env: EnvId, fresh: &mut [(usize, CardInstance)], errors: Vec<NewEvent>) -> Result<()> {
+    let cards: Vec<&CardInstance> = fresh.iter().map(|(_, card)| card).collect();
+    let mut streams = placement::streams_of(tx.conn(), env, &cards).await?;
+    let mut events = errors;
+    events.extend(cards.iter().map(|card| created(card, streams.remove(&card.id).unwrap_or_default())));
+    events::record_in(tx, env, &events).await?;
+    let active = || cards.iter().filter(|card| card.status == Status::Active);
+    let published: Vec<CustomerId> = active().map(|card| card.customer_id).collect();
+    let changes = active()
+        .map(|card| FeedChange { customer: card.customer_id, card: card.id, op: Op::Publish, before: Value::Null })
+        .collect();
+    activity::note_cards_in(tx, env, published, CardActivity::Published).await?;
+    let versions = feed_change::advance_in(tx, env, changes).await?;
+    for (_, card) in fresh.iter_mut().filter(|(_, card)| card.status == Status::Active) {
+        card.feed_version = versions.get(&card.customer_id).copied().unwrap_or_default();
+    }
+    insert_in(tx, fresh).await
+}
+
+/// The event of a card that was just made.
+fn created(card: &CardInstance, streams: Vec<StreamId>) -> NewEvent {
+    match card.status {
+        Status::Embargoed => {
+            let mut event = card.event("card-embargoed", card.status, streams);
+            event.properties = Some(json!({ "embargo": card.embargo_at }));
+            event
+        }
+        _ => card.event("card-published", card.status, streams),
+    }
+}
+
+/// A new card by the names of the columns.
+#[derive(Serialize)]
+struct Row<'a> {
+    environment_id: Uuid,
+    id: Uuid,
+    customer_id: Uuid,
+    user_id: &'a str,
+    template_id: Uuid,
+    template_name: &'a str,
+    template_version: i32,
+    send_notifications: bool,
+    lifecycle_id: Uuid,
+    flow_id: Uuid,
+    flow_version: i32,
+    run_id: Uuid,
+    step_key: &'a str,
+    invocation: &'a str,
+    trigger_source: &'a str,
+    is_test: bool,
+    status: &'static str,
+    priority: i16,
+    stream_ids: Option<Vec<Uuid>>,
+    target_platforms: &'a [String],
+    embargo_at: Option<Time>,
+    expires_at: Option<Time>,
+    published_at: Option<Time>,
+    active_since: Option<Time>,
+    snooze_interval: Option<&'a str>,
+    definition: &'a Value,
+    runtime_variables: &'a Value,
+    variables: &'a Value,
+    detail: &'a Value,
+    metadata: &'a Value,
+    notification_detail: &'a Value,
+    card_options: &'a Value,
+    feed_version: i64,
+    created_at: Time,
+    updated_at: Time,
+}
+
+fn row(card: &CardInstance) -> Row<'_> {
+    Row {
+        environment_id: card.environment_id.uuid(),
+        id: card.id.uuid(),
+        customer_id: card.customer_id.uuid(),
+        user_id: &card.user_id,
+        template_id: card.template_id.uuid(),
+        template_name: &card.template_name,
+        template_version: card.template_version,
+        send_notifications: card.send_notifications,
+        lifecycle_id: card.lifecycle_id.uuid(),
+        flow_id: card.flow_id.uuid(),
+        flow_version: card.flow_version,
+        run_id: card.run_id.uuid(),
+        step_key: &card.step_key,
+        invocation: &card.invocation,
+        trigger_source: &card.trigger_source,
+        is_test: card.is_test,
+        status: card.status.word(),
+        priority: card.priority,
+        stream_ids: card.stream_ids.as_ref().map(|ids| ids.iter().map(|id| id.uuid()).collect()),
+        target_platforms: &card.target_platforms,
+        embargo_at: card.embargo_at,
+        expires_at: card.expires_at,
+        published_at: card.published_at,
+        active_since: card.active_since,
+        snooze_interval: card.snooze_interval.as_deref(),
+        definition: &card.definition,
+        runtime_variables: &card.runtime_variables,
+        variables: &card.variables,
+        detail: &card.detail,
+        metadata: &card.metadata,
+        notification_detail: &card.notification_detail,
+        card_options: &card.card_options,
+        feed_version: card.feed_version,
+        created_at: card.created_at,
+        updated_at: card.updated_at,
+    }
+}
+
+#[derive(QueryableByName)]
+struct Due {
+    #[diesel(sql_type = SqlUuid)]
+    id: CardId,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    due_at: Option<Time>,
+}
+
+/// Inserts the cards in one statement and learns when each changes by itself.
+async fn insert_in(tx: &mut Tx, fresh: &mut [(usize, CardInstance)]) -> Result<()> {
+    if fresh.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<Row<'_>> = fresh.iter().map(|(_, card)| row(card)).collect();
+    let insert = diesel::sql_query(INSERT).bind::<Jsonb, _>(serde_json::to_value(rows)?);
+    let due: Vec<Due> = Prepared(insert).load(&mut tx.conn()).await?;
+    let due: HashMap<CardId, Option<Time>> = due.into_iter().map(|due| (due.id, due.due_at)).collect();
+    for (_, card) in fresh.iter_mut() {
+        card.due_at = due.get(&card.id).copied().flatten();
+    }
+    if fresh.iter().any(|(_, card)| card.due_at.is_some()) {
+        tx.announce(Announcement::Wake(Work::CardTimers));
+    }
+    Ok(())
+}
+
+const INSERT: &str = "
+    INSERT INTO cards (environment_id, id, customer_id, user_id, template_id, template_name, template_version,
+        send_notifications, lifecycle_id, flow_id, flow_version, run_id, step_key, invocation, trigger_source, is_test,
+        status, priority, stream_ids, target_platforms, embargo_at, expires_at, published_at, active_since,
+        snooze_interval, definition, runtime_variables, variables, detail, metadata, notification_detail, card_options,
+        feed_version, created_at, updated_at)
+    SELECT environment_id, id, customer_id, user_id, template_id, template_name, template_version,
+        send_notifications, lifecycle_id, flow_id, flow_version, run_id, step_key, invocation, trigger_source, is_test,
+        status, priority, stream_ids, target_platforms, embargo_at, expires_at, published_at, active_since,
+        snooze_interval, definition, runtime_variables, variables, detail, metadata, notification_detail, card_options,
+        feed_version, created_at, updated_at
+    FROM jsonb_populate_recordset(NULL::cards, $1)
+    RETURNING id, due_at";
