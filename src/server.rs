@@ -18,9 +18,11 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 
+use crate::access::setup;
 use crate::app::App;
 use crate::config::CorsOrigins;
 use crate::error::{Code, Error, Result};
+use crate::secret::Secret;
 use crate::worker::{AnyWorker, Runner};
 use crate::{graphql, rest, telemetry};
 
@@ -32,11 +34,13 @@ pub struct Server {
     serving: JoinHandle<()>,
     metrics: Option<JoinHandle<()>>,
     runner: Runner,
+    setup_token: Option<Secret>,
 }
 
 impl Server {
     /// Begins to serve on a listener and to run workers in the background.
     pub async fn start(app: App, listener: TcpListener, workers: Vec<AnyWorker>, extra: Router<App>) -> Result<Server> {
+        let setup_token = setup::prepare(&app).await?;
         let address = listener.local_addr().map_err(Error::internal)?;
         let stopping = CancellationToken::new();
         let router = router(&app, extra);
@@ -50,11 +54,16 @@ impl Server {
             None => None,
         };
         let runner = Runner::start(&app, workers);
-        Ok(Server { app, address, stopping, serving, metrics, runner })
+        Ok(Server { app, address, stopping, serving, metrics, runner, setup_token })
     }
 
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The token with which this instance can be set up. `None` when it is set up.
+    pub fn setup_token(&self) -> Option<&Secret> {
+        self.setup_token.as_ref()
     }
 
     /// Stops accepting, closes the sockets, lets requests and workers end, each within the drain time.

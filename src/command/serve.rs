@@ -35,6 +35,9 @@ pub(crate) async fn serve_until_stopped(
         write_ready_file(path, &ready)?;
     }
     print(&format!("Cardwire serves at {}", origin(&app)));
+    if let (Some(token), None) = (server.setup_token(), &app.config().setup_token) {
+        print(&format!("Nobody has set it up yet; the one-time token for setUpInstance is {}", token.expose()));
+    }
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::internal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::internal)?;
     tokio::select! {

@@ -1,5 +1,6 @@
 //! One integration binary: real server, real Postgres, public protocols.
 
+mod access;
 mod content;
 mod foundation;
 mod graphql;

@@ -4,8 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::world::{World, text};
 
-const CREATE_THEME: &str =
-    "mutation($input: CreateThemeInput!) { createTheme(input: $input) { theme { id name document builtIn revision } } }";
+const CREATE_THEME: &str = "mutation($input: CreateThemeInput!) { createTheme(input: $input) { theme { id name document builtIn revision } } }";
 const CREATE_STREAM: &str =
     "mutation($input: CreateStreamInput!) { createStream(input: $input) { stream { id templateIds builtIn } } }";
 const UPDATE_STREAM: &str =
@@ -39,7 +38,8 @@ async fn a_container_takes_its_defaults_and_keeps_what_it_wears() {
     let world = World::start().await;
     let theme = built_in(&world, "themes").await;
     let input = json!({ "environmentId": world.env, "name": "Side", "streamId": world.stream });
-    let made = world.ask(CREATE_CONTAINER, json!({ "input": input })).await["createStreamContainer"]["streamContainer"].clone();
+    let made = world.ask(CREATE_CONTAINER, json!({ "input": input })).await["createStreamContainer"]["streamContainer"]
+        .clone();
     let id = text(&made["id"]);
     let expected = json!({ "id": id, "cardLimit": 50, "streamId": world.stream, "themeId": theme, "darkThemeId": null,
         "apiKeyIds": [], "revision": 1 });
@@ -114,8 +114,10 @@ async fn streams_are_curated_and_named() {
     let edit = json!({ "id": world.stream, "templateIds": [world.template, world.template] });
     let changed = world.ask(UPDATE_STREAM, json!({ "input": edit })).await["updateStream"]["stream"].clone();
     assert_eq!(changed["templateIds"], json!([world.template]));
-    assert_eq!(world.refused(UPDATE_STREAM, json!({ "input": { "id": world.stream, "name": "All cards" } })).await,
-        ["already_exists /name"]);
+    assert_eq!(
+        world.refused(UPDATE_STREAM, json!({ "input": { "id": world.stream, "name": "All cards" } })).await,
+        ["already_exists /name"]
+    );
     let query = "SELECT action || ' ' || array_to_string(fields, ',') AS value FROM audit_entries
         WHERE object_type = 'stream' ORDER BY id";
     let expected = ["stream.create name,templateIds", "stream.update name,templateIds", "stream.update templateIds"];

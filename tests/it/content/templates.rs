@@ -41,12 +41,14 @@ async fn a_template_goes_from_draft_to_published_to_changed() {
 
     let edit = json!({ "id": id, "name": "Fresh news", "content": headline("two"), "expectedRevision": 2 });
     let changed = world.ask(UPDATE, json!({ "input": edit })).await;
-    let expected = json!({ "name": "Fresh news", "state": "CHANGED", "publishedVersion": 1, "draftVersion": 2, "revision": 3 });
+    let expected =
+        json!({ "name": "Fresh news", "state": "CHANGED", "publishedVersion": 1, "draftVersion": 2, "revision": 3 });
     assert_eq!(changed["updateCardTemplate"]["cardTemplate"], expected);
     assert_eq!(world.refused(UPDATE, json!({ "input": edit })).await, ["conflict /expectedRevision"]);
 
     world.ask(PUBLISH, json!({ "input": { "templateId": id } })).await;
-    let query = "query($id: ID!) { cardTemplate(id: $id) { content versions { version state name content published } } }";
+    let query =
+        "query($id: ID!) { cardTemplate(id: $id) { content versions { version state name content published } } }";
     let template = world.ask(query, json!({ "id": id })).await["cardTemplate"].clone();
     assert_eq!(template["content"], headline("two"));
     let at = "2026-01-01T00:00:00.000Z";
@@ -58,7 +60,9 @@ async fn a_template_goes_from_draft_to_published_to_changed() {
 
     let archived = world.ask(ARCHIVE, json!({ "input": { "templateId": id } })).await;
     assert_eq!(archived["archiveCardTemplate"]["cardTemplate"], json!({ "state": "ARCHIVED", "publishedVersion": 2 }));
-    for (query, input) in [(PUBLISH, json!({ "templateId": id })), (ARCHIVE, json!({ "templateId": id })), (UPDATE, json!({ "id": id }))] {
+    for (query, input) in
+        [(PUBLISH, json!({ "templateId": id })), (ARCHIVE, json!({ "templateId": id })), (UPDATE, json!({ "id": id }))]
+    {
         assert_eq!(world.refused(query, json!({ "input": input })).await, ["conflict"]);
     }
     let query = "SELECT action AS value FROM audit_entries WHERE object_id LIKE 'tmpl\\_%' ORDER BY id";
@@ -135,7 +139,8 @@ async fn templates_are_listed_by_name_state_and_stream() {
 async fn an_editor_tries_a_draft_out() {
     let world = World::start().await;
     let query = "mutation($input: PreviewCardInput!) { previewCard(input: $input) { preview { topCard actions } } }";
-    let input = json!({ "templateId": world.template, "variables": { "amount": "1234.5" }, "profile": { "name": "Ana" } });
+    let input =
+        json!({ "templateId": world.template, "variables": { "amount": "1234.5" }, "profile": { "name": "Ana" } });
     let preview = world.ask(query, json!({ "input": input })).await["previewCard"]["preview"].clone();
     assert_eq!(preview["topCard"]["elements"][0]["attributes"]["text"], "Hello Ana");
     assert_eq!(preview["topCard"]["elements"][1]["attributes"]["text"], "You have 1,234.50 to spend.");
