@@ -2,6 +2,7 @@
 
 mod access;
 mod cards;
+mod content;
 mod crash;
 mod customers;
 mod flows;
