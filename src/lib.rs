@@ -48,6 +48,7 @@ pub fn workers() -> Vec<AnyWorker> {
         AnyWorker::new(webhooks::fanout::Fanout),
         AnyWorker::new(webhooks::deliver::Deliverer::default()),
         AnyWorker::new(db::partitions::Partitioner),
+        AnyWorker::new(flows::Engine),
         AnyWorker::new(cards::timers::CardTimers),
         AnyWorker::new(cards::feed::Sweeper),
     ]

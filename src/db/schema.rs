@@ -30,6 +30,21 @@ diesel::table! {
 }
 
 diesel::table! {
+    batches (environment_id, id) {
+        environment_id -> Uuid,
+        id -> Uuid,
+        flow_id -> Uuid,
+        flow_version -> Int4,
+        is_test -> Bool,
+        source -> Text,
+        trigger_id -> Nullable<Uuid>,
+        templates -> Jsonb,
+        definition -> Nullable<Jsonb>,
+        accepted_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
     card_template_versions (environment_id, template_id, version) {
         environment_id -> Uuid,
         template_id -> Uuid,
@@ -238,6 +253,44 @@ diesel::table! {
 }
 
 diesel::table! {
+    flow_templates (environment_id, flow_id, version, template_id) {
+        environment_id -> Uuid,
+        flow_id -> Uuid,
+        version -> Int4,
+        template_id -> Uuid,
+    }
+}
+
+diesel::table! {
+    flow_versions (environment_id, flow_id, version) {
+        environment_id -> Uuid,
+        flow_id -> Uuid,
+        version -> Int4,
+        definition -> Jsonb,
+        published_at -> Nullable<Timestamptz>,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    flows (environment_id, id) {
+        environment_id -> Uuid,
+        id -> Uuid,
+        name -> Text,
+        description -> Text,
+        metadata -> Jsonb,
+        published_version -> Nullable<Int4>,
+        draft_version -> Nullable<Int4>,
+        archived_at -> Nullable<Timestamptz>,
+        status -> Text,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        revision -> Int4,
+    }
+}
+
+diesel::table! {
     group_members (organisation_id, group_id, member_id) {
         organisation_id -> Uuid,
         group_id -> Uuid,
@@ -271,6 +324,17 @@ diesel::table! {
         only_one -> Bool,
         token_hash -> Bytea,
         completed_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    invocations (environment_id, flow_id, is_test, invocation, customer_id) {
+        environment_id -> Uuid,
+        flow_id -> Uuid,
+        is_test -> Bool,
+        invocation -> Text,
+        customer_id -> Uuid,
+        run_id -> Uuid,
     }
 }
 
@@ -351,6 +415,41 @@ diesel::table! {
 }
 
 diesel::table! {
+    run_steps (environment_id, run_id, step_key) {
+        environment_id -> Uuid,
+        run_id -> Uuid,
+        step_key -> Text,
+        step_type -> Text,
+        status -> Text,
+        output -> Jsonb,
+        message -> Nullable<Text>,
+        finished_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    runs (environment_id, id) {
+        environment_id -> Uuid,
+        id -> Uuid,
+        flow_id -> Uuid,
+        flow_version -> Int4,
+        lifecycle_id -> Uuid,
+        batch_id -> Uuid,
+        customer_id -> Uuid,
+        user_id -> Text,
+        invocation -> Text,
+        is_test -> Bool,
+        hops -> Int2,
+        status -> Text,
+        open_steps -> Int4,
+        failed_steps -> Int4,
+        variables -> Nullable<Jsonb>,
+        started_at -> Timestamptz,
+        finished_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
     sdk_keys (environment_id, id) {
         environment_id -> Uuid,
         id -> Uuid,
@@ -374,6 +473,17 @@ diesel::table! {
         attempts -> Int4,
         began_at -> Timestamptz,
         locked_until -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    starts (environment_id, lifecycle_id) {
+        environment_id -> Uuid,
+        lifecycle_id -> Uuid,
+        batch_id -> Uuid,
+        invocation -> Text,
+        payload -> Jsonb,
+        variables -> Jsonb,
     }
 }
 
@@ -407,6 +517,30 @@ diesel::table! {
         created_at -> Timestamptz,
         updated_at -> Timestamptz,
         revision -> Int4,
+    }
+}
+
+diesel::table! {
+    tokens (environment_id, run_id, step_key) {
+        environment_id -> Uuid,
+        run_id -> Uuid,
+        step_key -> Text,
+        status -> Text,
+        lane -> Int2,
+        wake_at -> Timestamptz,
+        attempts -> Int2,
+    }
+}
+
+diesel::table! {
+    triggers (environment_id, id) {
+        environment_id -> Uuid,
+        id -> Uuid,
+        flow_id -> Uuid,
+        kind -> Text,
+        mode -> Text,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
     }
 }
 
@@ -514,6 +648,7 @@ diesel::joinable!(customers -> environments (environment_id));
 diesel::joinable!(environments -> organisations (organisation_id));
 diesel::joinable!(feed_changes -> environments (environment_id));
 diesel::joinable!(feed_heads -> environments (environment_id));
+diesel::joinable!(flows -> environments (environment_id));
 diesel::joinable!(groups -> organisations (organisation_id));
 diesel::joinable!(member_invitations -> organisations (organisation_id));
 diesel::joinable!(members -> organisations (organisation_id));
@@ -526,6 +661,7 @@ diesel::joinable!(webhook_subscriptions -> environments (environment_id));
 diesel::allow_tables_to_appear_in_same_query!(
     api_credentials,
     audit_entries,
+    batches,
     card_template_versions,
     card_templates,
     cards,
@@ -537,21 +673,30 @@ diesel::allow_tables_to_appear_in_same_query!(
     events,
     feed_changes,
     feed_heads,
+    flow_templates,
+    flow_versions,
+    flows,
     group_members,
     group_roles,
     groups,
     instance_setup,
+    invocations,
     leases,
     member_invitations,
     member_sessions,
     members,
     organisations,
     roles,
+    run_steps,
+    runs,
     sdk_keys,
     sign_in_attempts,
+    starts,
     stream_templates,
     streams,
     themes,
+    tokens,
+    triggers,
     webhook_deliveries,
     webhook_requests,
     webhook_retries,

@@ -13,9 +13,10 @@ type Manager = <AsyncPgConnection as diesel_async::AsyncConnection>::Transaction
 /// Everything done through a `Tx` happens together or not at all.
 ///
 /// No network, file or sleep between [`Tx::begin`] and the commit. A `Tx` that is dropped is rolled back: its
-/// connection is not used again.
+/// connection is closed at once, for in the pool it would keep its locks until somebody took it.
 pub struct Tx {
-    conn: Connection,
+    /// Absent only while the transaction ends.
+    conn: Option<Connection>,
     now: Time,
     ids: Ids,
     announcements: Vec<Announcement>,
@@ -24,21 +25,32 @@ pub struct Tx {
 impl Tx {
     pub(crate) async fn begin(mut conn: Connection, now: Time, ids: Ids) -> Result<Tx> {
         Manager::begin_transaction(&mut *conn).await?;
-        Ok(Tx { conn, now, ids, announcements: Vec::new() })
+        Ok(Tx { conn: Some(conn), now, ids, announcements: Vec::new() })
     }
 
     /// Commits and gives the announcements, which may leave only now.
     pub(crate) async fn commit(mut self) -> Result<Vec<Announcement>> {
-        Manager::commit_transaction(&mut *self.conn).await?;
-        Ok(self.announcements)
+        if let Some(conn) = &mut self.conn {
+            Manager::commit_transaction(&mut **conn).await?;
+        }
+        // The connection is good for others now.
+        drop(self.conn.take());
+        Ok(std::mem::take(&mut self.announcements))
     }
 
     pub(crate) async fn roll_back(mut self) -> Result<()> {
-        Ok(Manager::rollback_transaction(&mut *self.conn).await?)
+        if let Some(conn) = &mut self.conn {
+            Manager::rollback_transaction(&mut **conn).await?;
+        }
+        drop(self.conn.take());
+        Ok(())
     }
 
     pub fn conn(&self) -> &AsyncPgConnection {
-        &self.conn
+        match &self.conn {
+            Some(conn) => conn,
+            None => unreachable!("whoever ends the transaction owns it"),
+        }
     }
 
     /// The instant of this transaction: the same at every call.
@@ -59,6 +71,14 @@ impl Tx {
     pub fn announce(&mut self, announcement: Announcement) {
         if !self.announcements.contains(&announcement) {
             self.announcements.push(announcement);
+        }
+    }
+}
+
+impl Drop for Tx {
+    fn drop(&mut self) {
+        if let Some(conn) = self.conn.take() {
+            drop(Connection::take(conn));
         }
     }
 }

@@ -1,1 +1,37 @@
-//! Empty until its first part lands.
+//! Action flows: versioned graphs of steps that send cards to customers, one run for each.
+//!
+//! Cast: a [`Flow`] has versions (`version`), whose definitions are [`graph::Graph`]s of [`step::Action`]s. A
+//! [`StartRequest`] names customers and what the flow is given; [`start`] turns it into [`Run`]s. The [`Engine`]
+//! moves runs from step to step and asks `cards` to deliver.
+//!
+//! Invariants: an invocation starts at most one run for a customer, for ever (`invocations`). A run keeps to the
+//! flow version and the template versions it started with (`batches`). A step finishes once in a run: its token
+//! leaves, its outcome, its events and the tokens of its children come in the same transaction. `flows` knows
+//! `cards`, `customers` and `streams`; none of them knows it.
+
+mod cancel;
+mod context;
+mod engine;
+mod fields;
+mod flow;
+mod graph;
+mod outcome;
+mod request;
+mod run;
+mod start;
+mod step;
+mod version;
+mod view;
+
+pub use cancel::{Cancelled, CardsOfRuns, Chosen, cancel};
+pub use engine::Engine;
+pub use flow::{
+    Changes, Flow, FlowFilter, NewFlow, RunsInProgress, State, Trigger, Window, archive, clone, create, delete, update,
+};
+pub use graph::Graph;
+pub use outcome::{EntryError, EntryOutcome, EntryStatus, Started};
+pub use request::StartRequest;
+pub use run::{FinishedStep, Run, RunFilter, RunStatus};
+pub use start::{Mode, start, test};
+pub use version::publish;
+pub use view::{FlowView, RunView, flow, flow_window, flows, run, runs};

@@ -19,6 +19,7 @@ pub mod context;
 pub mod customers;
 pub mod errors;
 pub mod events;
+pub mod flows;
 pub mod limits;
 pub mod scalars;
 pub mod schema;

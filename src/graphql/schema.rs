@@ -6,6 +6,7 @@ use super::access::{AccessMutation, AccessQuery};
 use super::cards::{CardsMutation, CardsQuery};
 use super::customers::{CustomersMutation, CustomersQuery};
 use super::events::EventsQuery;
+use super::flows::{FlowsMutation, FlowsQuery};
 use super::sdk::{SdkMutation, SdkQuery, SdkSubscription};
 use super::streams::{StreamsMutation, StreamsQuery};
 use super::templates::{TemplatesMutation, TemplatesQuery};
@@ -22,6 +23,7 @@ pub struct Query(
     SdkQuery,
     CardsQuery,
     CustomersQuery,
+    FlowsQuery,
     StreamsQuery,
     TemplatesQuery,
     WebhooksQuery,
@@ -35,6 +37,7 @@ pub struct Mutation(
     SdkMutation,
     CardsMutation,
     CustomersMutation,
+    FlowsMutation,
     StreamsMutation,
     TemplatesMutation,
     WebhooksMutation,

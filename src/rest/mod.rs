@@ -3,6 +3,7 @@
 //! A handler reads its request through [`json`], asks one operation, and puts the answer into the envelope.
 //! Rules live in the operations; codes and statuses in [`errors`].
 
+mod action_flow;
 mod analytics;
 pub mod auth;
 mod cards;
@@ -28,4 +29,5 @@ pub fn routes() -> Router<App> {
         .merge(analytics::routes())
         .merge(users::routes())
         .merge(cards::routes())
+        .merge(action_flow::routes())
 }

@@ -2,6 +2,7 @@
 
 mod access;
 mod crash;
+mod flows;
 mod foundation;
 mod graphql;
 mod hostile;

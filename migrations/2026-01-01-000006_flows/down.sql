@@ -1,0 +1,10 @@
+DROP TABLE run_steps;
+DROP TABLE tokens;
+DROP TABLE runs;
+DROP TABLE invocations;
+DROP TABLE starts;
+DROP TABLE batches;
+DROP TABLE triggers;
+DROP TABLE flow_templates;
+DROP TABLE flow_versions;
+DROP TABLE flows;

@@ -1,0 +1,133 @@
+//! The engine: moves runs from step to step.
+//!
+//! A round claims due tokens, locks their runs, executes the steps, and writes outcomes, events and the tokens of
+//! the next steps in one transaction. A crash before the commit leaves the tokens where they were; after it they
+//! are gone. So a step takes effect once.
+//!
+//! Locks: tokens and runs are only ever taken without waiting (`SKIP LOCKED`), feeds last and in order. Whoever
+//! changes a run from outside locks the run first and leaves tokens that a worker holds alone.
+//!
+//! Why not run a chain of steps in one go: every step is durable on its own, and a round that serves many runs
+//! pays for its statements once.
+
+mod claim;
+mod execute;
+pub(super) mod load;
+mod poison;
+mod settle;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+
+use self::claim::{Claim, Token};
+use crate::app::App;
+use crate::db::Tx;
+use crate::error::{Code, Error, Result};
+use crate::ids::EnvId;
+use crate::realtime::Work;
+use crate::worker::{Progress, Worker};
+
+/// How soon to look again when others hold everything that is due.
+const HELD: Duration = Duration::from_millis(100);
+
+/// Executes the steps of runs.
+pub struct Engine;
+
+/// What a round found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    Nothing,
+    /// Tokens were due, but their runs were held by somebody else.
+    Held,
+    Moved,
+}
+
+impl Worker for Engine {
+    const NAME: &'static str = "flow-engine";
+
+    fn work() -> Option<Work> {
+        Some(Work::Flows)
+    }
+
+    async fn run(&self, app: &App) -> Result<Progress> {
+        match round(app, Claim::Due).await {
+            Ok(Found::Moved) => Ok(Progress::More),
+            Ok(Found::Held) => Ok(Progress::NextAt(app.clock().now().plus(HELD))),
+            Ok(Found::Nothing) => {
+                let next = claim::next_wake(&*app.read().await?).await?;
+                Ok(next.map_or(Progress::Idle, Progress::NextAt))
+            }
+            Err(error) if error.code() == Code::Unavailable => Err(error),
+            Err(error) => {
+                tracing::warn!(error = %error, "a batch of steps failed and is tried one by one");
+                isolate(app).await?;
+                Ok(Progress::More)
+            }
+        }
+    }
+}
+
+/// Tries each due token on its own, so that one that cannot be executed holds nobody up.
+async fn isolate(app: &App) -> Result<()> {
+    let due = claim::peek(&*app.read().await?, app.clock().now()).await?;
+    for token in due {
+        if let Err(error) = round(app, Claim::One(&token)).await {
+            if error.code() == Code::Unavailable {
+                return Err(error);
+            }
+            poison::postpone(app, &token, &error).await?;
+        }
+    }
+    Ok(())
+}
+
+/// One transaction. A panic in it is an error like any other.
+async fn round(app: &App, claim: Claim<'_>) -> Result<Found> {
+    let work = app.transact(async |tx| advance_in(tx, claim).await);
+    let outcome = std::panic::AssertUnwindSafe(work).catch_unwind().await;
+    outcome.unwrap_or_else(|_| Err(Error::internal("a step panicked")))
+}
+
+async fn advance_in(tx: &mut Tx, claim: Claim<'_>) -> Result<Found> {
+    let tokens = claim.take_in(tx).await?;
+    if tokens.is_empty() {
+        return Ok(Found::Nothing);
+    }
+    let mut found = Found::Held;
+    for (env, tokens) in by_environment(tokens) {
+        if advance_environment_in(tx, env, tokens).await? {
+            found = Found::Moved;
+        }
+    }
+    Ok(found)
+}
+
+/// Tokens by environment, in an order that every worker keeps.
+fn by_environment(tokens: Vec<Token>) -> BTreeMap<EnvId, Vec<Token>> {
+    let mut groups: BTreeMap<EnvId, Vec<Token>> = BTreeMap::new();
+    for token in tokens {
+        groups.entry(token.environment_id).or_default().push(token);
+    }
+    groups
+}
+
+/// Executes the tokens of one environment. Gives false when all of their runs were held by others.
+async fn advance_environment_in(tx: &mut Tx, env: EnvId, mut tokens: Vec<Token>) -> Result<bool> {
+    let runs = claim::lock_runs(tx.conn(), env, &tokens).await?;
+    tokens.retain(|token| runs.contains_key(&token.run_id));
+    if tokens.is_empty() {
+        return Ok(false);
+    }
+    let world = load::World::load(tx.conn(), env, runs).await?;
+    let outcomes = execute::all_in(tx, env, &world, &tokens).await?;
+    settle::write_in(
+        tx,
+        env,
+        settle::Round { runs: &world.runs, requests: &world.requests, graphs: &world.graphs },
+        outcomes,
+    )
+    .await?;
+    Ok(true)
+}

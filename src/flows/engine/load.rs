@@ -1,0 +1,218 @@
+//! What executing steps needs to know, loaded for many runs at once.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use diesel::prelude::*;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use jiff::tz::TimeZone;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::access::environment;
+use crate::cards::content::Content;
+use crate::cards::version::{self, Pinned};
+use crate::clock::{Time, zone};
+use crate::customers::profile::{self, Customer};
+use crate::db::schema::{batches, flow_versions, starts};
+use crate::error::{Error, Result};
+use crate::events::{PlatformContext, TriggerSource};
+use crate::flows::context;
+use crate::flows::graph::Graph;
+use crate::flows::run::{self, Run};
+use crate::ids::{BatchId, CustomerId, EnvId, FlowId, LifecycleId, RunId, TemplateId};
+
+/// What the runs of one entry were given.
+#[derive(Debug, Queryable, Selectable)]
+#[diesel(table_name = starts)]
+pub(in crate::flows) struct Start {
+    pub lifecycle_id: LifecycleId,
+    pub payload: Value,
+    pub variables: Value,
+}
+
+/// What the runs of one request keep to.
+#[derive(Debug, Queryable, Selectable)]
+#[diesel(table_name = batches)]
+pub(in crate::flows) struct Batch {
+    pub id: BatchId,
+    pub flow_id: FlowId,
+    pub flow_version: i32,
+    pub source: String,
+    pub templates: Value,
+    pub definition: Option<Value>,
+    pub accepted_at: Time,
+}
+
+/// A template version as a request keeps it.
+#[derive(Deserialize)]
+struct Pin {
+    template: TemplateId,
+    version: i32,
+    /// Present for drafts only.
+    name: Option<String>,
+    content: Option<Value>,
+}
+
+/// The requests that started some runs.
+pub(in crate::flows) struct Requests {
+    starts: HashMap<LifecycleId, Start>,
+    batches: HashMap<BatchId, Batch>,
+}
+
+impl Requests {
+    pub fn start(&self, run: &Run) -> Result<&Start> {
+        self.starts.get(&run.lifecycle_id).ok_or_else(|| Error::internal("a run lost its start"))
+    }
+
+    pub fn batch(&self, run: &Run) -> Result<&Batch> {
+        self.batches.get(&run.batch_id).ok_or_else(|| Error::internal("a run lost its request"))
+    }
+
+    pub fn source(&self, run: &Run) -> TriggerSource {
+        let word = self.batches.get(&run.batch_id).map(|batch| Value::from(batch.source.as_str()));
+        word.and_then(|word| serde_json::from_value(word).ok()).unwrap_or(TriggerSource::Api)
+    }
+
+    /// What events say of a run.
+    pub fn platform(&self, run: &Run) -> Option<PlatformContext> {
+        let start = self.starts.get(&run.lifecycle_id)?;
+        Some(context::platform(run, self.source(run), &start.payload))
+    }
+}
+
+/// Loads the requests of runs.
+pub(in crate::flows) async fn requests<'a>(
+    conn: &AsyncPgConnection,
+    env: EnvId,
+    runs: impl IntoIterator<Item = &'a Run>,
+) -> Result<Requests> {
+    let (lifecycles, requests): (HashSet<LifecycleId>, HashSet<BatchId>) =
+        runs.into_iter().map(|run| (run.lifecycle_id, run.batch_id)).unzip();
+    let found_starts = starts::table
+        .filter(starts::environment_id.eq(env).and(starts::lifecycle_id.eq_any(lifecycles)))
+        .select(Start::as_select());
+    let found_batches = batches::table
+        .filter(batches::environment_id.eq(env).and(batches::id.eq_any(requests)))
+        .select(Batch::as_select());
+    let (found_starts, found_batches): (Vec<Start>, Vec<Batch>) =
+        tokio::try_join!(found_starts.load(&mut &*conn), found_batches.load(&mut &*conn))?;
+    Ok(Requests {
+        starts: found_starts.into_iter().map(|start| (start.lifecycle_id, start)).collect(),
+        batches: found_batches.into_iter().map(|batch| (batch.id, batch)).collect(),
+    })
+}
+
+/// Everything that the steps of some runs can see.
+pub(super) struct World {
+    pub runs: HashMap<RunId, Run>,
+    pub requests: Requests,
+    pub graphs: HashMap<BatchId, Arc<Graph>>,
+    pub customers: HashMap<CustomerId, Customer>,
+    /// The environment's zone.
+    pub zone: TimeZone,
+    templates: HashMap<(BatchId, TemplateId), Arc<Pinned>>,
+    outputs: HashMap<RunId, Map<String, Value>>,
+}
+
+impl World {
+    pub async fn load(conn: &AsyncPgConnection, env: EnvId, runs: HashMap<RunId, Run>) -> Result<World> {
+        let ids: Vec<RunId> = runs.keys().copied().collect();
+        let customers: Vec<CustomerId> = runs.values().map(|run| run.customer_id).collect();
+        let (requests, customers, finished, environment) = tokio::try_join!(
+            requests(conn, env, runs.values()),
+            profile::find_many(conn, env, &customers),
+            run::finished_steps(conn, env, &ids),
+            environment::find(conn, env),
+        )?;
+        let mut outputs: HashMap<RunId, Map<String, Value>> = HashMap::new();
+        for step in finished.into_iter().filter(|step| step.status == "completed") {
+            outputs.entry(step.run_id).or_default().insert(step.step_key, step.output);
+        }
+        let environment = environment.and_then(|environment| zone(&environment.time_zone).ok());
+        Ok(World {
+            graphs: graphs(conn, env, &requests).await?,
+            templates: templates(conn, env, &requests).await?,
+            runs,
+            requests,
+            customers: customers.into_iter().map(|customer| (customer.id, customer)).collect(),
+            zone: environment.unwrap_or(TimeZone::UTC),
+            outputs,
+        })
+    }
+
+    pub fn template(&self, run: &Run, template: TemplateId) -> Option<&Pinned> {
+        self.templates.get(&(run.batch_id, template)).map(Arc::as_ref)
+    }
+
+    /// The outputs of the completed steps of a run, by key.
+    pub fn outputs(&self, run: &Run) -> Map<String, Value> {
+        self.outputs.get(&run.id).cloned().unwrap_or_default()
+    }
+}
+
+/// The graph of each request: the version in force when it came, or the draft it keeps.
+async fn graphs(conn: &AsyncPgConnection, env: EnvId, requests: &Requests) -> Result<HashMap<BatchId, Arc<Graph>>> {
+    let live = requests.batches.values().filter(|batch| batch.definition.is_none());
+    let (flows, versions): (HashSet<FlowId>, HashSet<i32>) =
+        live.map(|batch| (batch.flow_id, batch.flow_version)).unzip();
+    // A pair of filters gives a few versions too many and needs no tuple comparison.
+    let rows: Vec<(FlowId, i32, Value)> = flow_versions::table
+        .filter(flow_versions::environment_id.eq(env))
+        .filter(flow_versions::flow_id.eq_any(flows).and(flow_versions::version.eq_any(versions)))
+        .select((flow_versions::flow_id, flow_versions::version, flow_versions::definition))
+        .load(&mut &*conn)
+        .await?;
+    let mut published = HashMap::with_capacity(rows.len());
+    for (flow, version, definition) in rows {
+        published.insert((flow, version), Arc::new(Graph::parse(&definition)?));
+    }
+    let mut graphs = HashMap::with_capacity(requests.batches.len());
+    for batch in requests.batches.values() {
+        let graph = match &batch.definition {
+            Some(definition) => Arc::new(Graph::parse(definition)?),
+            None => {
+                let graph = published.get(&(batch.flow_id, batch.flow_version));
+                graph.ok_or_else(|| Error::internal("a run lost its flow version"))?.clone()
+            }
+        };
+        graphs.insert(batch.id, graph);
+    }
+    Ok(graphs)
+}
+
+/// The template versions of each request.
+async fn templates(
+    conn: &AsyncPgConnection,
+    env: EnvId,
+    requests: &Requests,
+) -> Result<HashMap<(BatchId, TemplateId), Arc<Pinned>>> {
+    let mut found = HashMap::new();
+    let mut published: HashMap<(TemplateId, i32), Vec<BatchId>> = HashMap::new();
+    for batch in requests.batches.values() {
+        for pin in Vec::<Pin>::deserialize(&batch.templates)? {
+            let Some(content) = &pin.content else {
+                published.entry((pin.template, pin.version)).or_default().push(batch.id);
+                continue;
+            };
+            let draft = Pinned {
+                template: pin.template,
+                version: pin.version,
+                name: pin.name.unwrap_or_default(),
+                content: Arc::new(Content::parse(content)?),
+            };
+            found.insert((batch.id, draft.template), Arc::new(draft));
+        }
+    }
+    let wanted: Vec<(TemplateId, i32)> = published.keys().copied().collect();
+    if wanted.is_empty() {
+        return Ok(found);
+    }
+    for pinned in version::load(conn, env, &wanted).await? {
+        let pinned = Arc::new(pinned);
+        for batch in published.get(&(pinned.template, pinned.version)).into_iter().flatten() {
+            found.insert((*batch, pinned.template), pinned.clone());
+        }
+    }
+    Ok(found)
+}

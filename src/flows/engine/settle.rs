@@ -1,0 +1,256 @@
+//! Writes what became of steps: outcomes, events, the next tokens, and whether the run is over.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use diesel::sql_query;
+use diesel::sql_types::{Array, Integer, Jsonb, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl;
+use serde_json::{Map, Value, json};
+
+use super::claim::Token;
+use super::load::Requests;
+use crate::clock::Time;
+use crate::db::{Prepared, Tx};
+use crate::error::Result;
+use crate::events::{NewEvent, record_in};
+use crate::flows::cancel::drop_tokens_in;
+use crate::flows::graph::Graph;
+use crate::flows::run::{Run, RunStatus};
+use crate::ids::{BatchId, EnvId, RunId};
+
+/// The lane of runs that a timer has woken.
+const TIMER_LANE: i16 = 1;
+
+/// What became of a step.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    Done(Value),
+    /// The step waits until then.
+    Asleep(Time),
+    /// The branch ends here.
+    Failed(String),
+    /// The whole run ends here.
+    Ended,
+    /// The run was over before the step could begin.
+    Dropped,
+}
+
+/// The runs that the outcomes belong to.
+pub(super) struct Round<'a> {
+    pub runs: &'a HashMap<RunId, Run>,
+    pub requests: &'a Requests,
+    pub graphs: &'a HashMap<BatchId, Arc<Graph>>,
+}
+
+/// How a run has changed in this round.
+struct Tally {
+    open: i32,
+    failed: i32,
+    ended: bool,
+}
+
+/// The rows to write, by column.
+#[derive(Default)]
+struct Columns {
+    gone: (Vec<RunId>, Vec<String>),
+    asleep: (Vec<RunId>, Vec<String>, Vec<Time>),
+    next: Vec<(RunId, String, i16)>,
+    finished: Vec<Finished>,
+    events: Vec<NewEvent>,
+}
+
+struct Finished {
+    run: RunId,
+    key: String,
+    kind: &'static str,
+    status: &'static str,
+    output: Value,
+    message: Option<String>,
+}
+
+/// Writes the outcomes of a round. A run's `end` counts after the run's other steps of the same round.
+pub(super) async fn write_in(tx: &mut Tx, env: EnvId, round: Round<'_>, outcomes: Vec<(Token, Outcome)>) -> Result<()> {
+    let mut tallies: HashMap<RunId, Tally> = HashMap::new();
+    let mut columns = Columns::default();
+    for (token, outcome) in outcomes {
+        let Some(run) = round.runs.get(&token.run_id) else { continue };
+        let tally =
+            tallies.entry(run.id).or_insert(Tally { open: run.open_steps, failed: run.failed_steps, ended: false });
+        columns.add(&round, run, tally, token, outcome);
+    }
+    columns.next.retain(|(run, ..)| !tallies[run].ended);
+    let mut over = Vec::new();
+    for run in round.runs.values().filter(|run| run.status == RunStatus::Running) {
+        let Some(tally) = tallies.get(&run.id).filter(|tally| tally.ended || tally.open == 0) else { continue };
+        over.push((run, if tally.failed > 0 { RunStatus::Failed } else { RunStatus::Completed }));
+    }
+    over.sort_unstable_by_key(|(run, _)| run.id);
+    for (run, status) in &over {
+        let name = if *status == RunStatus::Failed { "action-flow-failed" } else { "action-flow-completed" };
+        let properties = (*status == RunStatus::Failed).then(|| json!({ "reason": "step-failed" }));
+        columns.events.push(event(&round, run, name, properties));
+    }
+    columns.write_tokens_in(tx, env).await?;
+    columns.write_steps_in(tx, env).await?;
+    let ended: Vec<RunId> = tallies.iter().filter(|(_, tally)| tally.ended).map(|(run, _)| *run).collect();
+    if !ended.is_empty() {
+        drop_tokens_in(tx, env, &ended).await?;
+    }
+    write_runs_in(tx, env, &round, &tallies, &over).await?;
+    record_in(tx, env, &columns.events).await?;
+    Ok(())
+}
+
+impl Columns {
+    fn add(&mut self, round: &Round<'_>, run: &Run, tally: &mut Tally, token: Token, outcome: Outcome) {
+        let graph = round.graphs.get(&run.batch_id);
+        let kind = graph.and_then(|graph| graph.step(&token.step_key)).map_or("unknown", |step| step.action.kind());
+        let lane = if token.waited() { TIMER_LANE } else { token.lane };
+        let (status, output, message) = match outcome {
+            Outcome::Dropped => return self.leave(token),
+            Outcome::Asleep(until) => {
+                self.asleep.0.push(run.id);
+                self.asleep.1.push(token.step_key);
+                self.asleep.2.push(until);
+                return;
+            }
+            Outcome::Done(output) => {
+                for child in graph.iter().flat_map(|graph| graph.after(&token.step_key, None)) {
+                    tally.open += 1;
+                    self.next.push((run.id, child.key.clone(), lane));
+                }
+                ("completed", output, None)
+            }
+            Outcome::Ended => {
+                tally.ended = true;
+                ("completed", Value::Object(Map::new()), None)
+            }
+            Outcome::Failed(message) => {
+                tally.failed += 1;
+                ("failed", Value::Object(Map::new()), Some(message))
+            }
+        };
+        tally.open -= 1;
+        let mut properties = json!({ "stepKey": token.step_key, "stepType": kind });
+        if let Some(message) = &message {
+            properties["message"] = Value::from(message.as_str());
+        }
+        let name = if message.is_some() { "action-flow-step-failed" } else { "action-flow-step-completed" };
+        self.events.push(event(round, run, name, Some(properties)));
+        self.finished.push(Finished { run: run.id, key: token.step_key.clone(), kind, status, output, message });
+        self.leave(token);
+    }
+
+    fn leave(&mut self, token: Token) {
+        self.gone.0.push(token.run_id);
+        self.gone.1.push(token.step_key);
+    }
+
+    async fn write_tokens_in(&self, tx: &Tx, env: EnvId) -> Result<()> {
+        if !self.gone.0.is_empty() {
+            let query = sql_query(
+                "DELETE FROM tokens USING UNNEST($2::uuid[], $3::text[]) AS gone (run_id, step_key)
+                 WHERE tokens.environment_id = $1 AND tokens.run_id = gone.run_id AND tokens.step_key = gone.step_key",
+            )
+            .bind::<SqlUuid, _>(env)
+            .bind::<Array<SqlUuid>, _>(&self.gone.0)
+            .bind::<Array<Text>, _>(&self.gone.1);
+            Prepared(query).execute(&mut tx.conn()).await?;
+        }
+        if !self.asleep.0.is_empty() {
+            let query = sql_query(
+                "UPDATE tokens SET status = 'waiting', wake_at = asleep.wake_at, attempts = 0
+                 FROM UNNEST($2::uuid[], $3::text[], $4::timestamptz[]) AS asleep (run_id, step_key, wake_at)
+                 WHERE tokens.environment_id = $1 AND tokens.run_id = asleep.run_id
+                   AND tokens.step_key = asleep.step_key",
+            )
+            .bind::<SqlUuid, _>(env)
+            .bind::<Array<SqlUuid>, _>(&self.asleep.0)
+            .bind::<Array<Text>, _>(&self.asleep.1)
+            .bind::<Array<Timestamptz>, _>(&self.asleep.2);
+            Prepared(query).execute(&mut tx.conn()).await?;
+        }
+        if !self.next.is_empty() {
+            let query = sql_query(
+                "INSERT INTO tokens (environment_id, run_id, step_key, status, lane, wake_at)
+                 SELECT $1, run_id, step_key, 'ready', lane, $2
+                 FROM UNNEST($3::uuid[], $4::text[], $5::smallint[]) AS next (run_id, step_key, lane)",
+            )
+            .bind::<SqlUuid, _>(env)
+            .bind::<Timestamptz, _>(tx.now())
+            .bind::<Array<SqlUuid>, _>(self.next.iter().map(|(run, ..)| *run).collect::<Vec<_>>())
+            .bind::<Array<Text>, _>(self.next.iter().map(|(_, key, _)| key.as_str()).collect::<Vec<_>>())
+            .bind::<Array<SmallInt>, _>(self.next.iter().map(|(_, _, lane)| *lane).collect::<Vec<_>>());
+            Prepared(query).execute(&mut tx.conn()).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_steps_in(&self, tx: &Tx, env: EnvId) -> Result<()> {
+        if self.finished.is_empty() {
+            return Ok(());
+        }
+        let column = |part: fn(&Finished) -> &str| self.finished.iter().map(part).collect::<Vec<_>>();
+        let query = sql_query(
+            "INSERT INTO run_steps (environment_id, run_id, step_key, step_type, status, output, message, finished_at)
+             SELECT $1, *, $2 FROM UNNEST($3::uuid[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $8::text[])",
+        )
+        .bind::<SqlUuid, _>(env)
+        .bind::<Timestamptz, _>(tx.now())
+        .bind::<Array<SqlUuid>, _>(self.finished.iter().map(|step| step.run).collect::<Vec<_>>())
+        .bind::<Array<Text>, _>(column(|step| &step.key))
+        .bind::<Array<Text>, _>(column(|step| step.kind))
+        .bind::<Array<Text>, _>(column(|step| step.status))
+        .bind::<Array<Jsonb>, _>(self.finished.iter().map(|step| step.output.clone()).collect::<Vec<_>>())
+        .bind::<Array<Nullable<Text>>, _>(self.finished.iter().map(|step| step.message.as_deref()).collect::<Vec<_>>());
+        Prepared(query).execute(&mut tx.conn()).await?;
+        Ok(())
+    }
+}
+
+/// Writes the runs that changed. A run in the middle of a chain has as many open steps as before and is left alone.
+async fn write_runs_in(
+    tx: &Tx,
+    env: EnvId,
+    round: &Round<'_>,
+    tallies: &HashMap<RunId, Tally>,
+    over: &[(&Run, RunStatus)],
+) -> Result<()> {
+    let over: HashMap<RunId, RunStatus> = over.iter().map(|(run, status)| (run.id, *status)).collect();
+    let changed = tallies.iter().filter(|(id, tally)| {
+        let run = &round.runs[*id];
+        run.status == RunStatus::Running
+            && (over.contains_key(id) || tally.open != run.open_steps || tally.failed != run.failed_steps)
+    });
+    let changed: Vec<(&RunId, &Tally)> = changed.collect();
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let status = |id: &RunId| over.get(id).copied().unwrap_or(RunStatus::Running);
+    let finished = |id: &RunId| over.contains_key(id).then_some(tx.now());
+    let query = sql_query(
+        "UPDATE runs SET status = changed.status, open_steps = changed.open_steps,
+                failed_steps = changed.failed_steps, finished_at = changed.finished_at
+         FROM UNNEST($2::uuid[], $3::text[], $4::int[], $5::int[], $6::timestamptz[])
+              AS changed (id, status, open_steps, failed_steps, finished_at)
+         WHERE runs.environment_id = $1 AND runs.id = changed.id",
+    )
+    .bind::<SqlUuid, _>(env)
+    .bind::<Array<SqlUuid>, _>(changed.iter().map(|(id, _)| **id).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(changed.iter().map(|(id, _)| status(id).word()).collect::<Vec<_>>())
+    .bind::<Array<Integer>, _>(
+        changed.iter().map(|(_, tally)| if tally.ended { 0 } else { tally.open }).collect::<Vec<_>>(),
+    )
+    .bind::<Array<Integer>, _>(changed.iter().map(|(_, tally)| tally.failed).collect::<Vec<_>>())
+    .bind::<Array<Nullable<Timestamptz>>, _>(changed.iter().map(|(id, _)| finished(id)).collect::<Vec<_>>());
+    Prepared(query).execute(&mut tx.conn()).await?;
+    Ok(())
+}
+
+fn event(round: &Round<'_>, run: &Run, name: &'static str, properties: Option<Value>) -> NewEvent {
+    let mut event = NewEvent::new(name, run.customer_id, &run.user_id);
+    event.properties = properties;
+    event.platform = round.requests.platform(run);
+    event
+}

@@ -1,0 +1,367 @@
+//! Flows as they are written: created, edited, cloned, archived, deleted.
+
+use diesel::deserialize::{self, FromSql, FromSqlRow};
+use diesel::expression::AsExpression;
+use diesel::pg::{Pg, PgValue};
+use diesel::prelude::*;
+use diesel::serialize::{self, Output, ToSql};
+use diesel::sql_types::Text;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use serde_json::Value;
+
+use super::graph::Graph;
+use super::{cancel, run, version};
+use crate::access::{Access, Level, Resource, audit, expect_revision};
+use crate::app::App;
+use crate::clock::Time;
+use crate::db::Tx;
+use crate::db::page::{Page, PageRequest};
+use crate::db::schema::{flows, triggers as trigger_rows};
+use crate::error::{Code, Error, Result, Violations};
+use crate::ids::{EnvId, FlowId, Id, TriggerId};
+use crate::text;
+
+const METADATA_BYTES: usize = 16 * 1024;
+const DESCRIPTION_CHARS: usize = 4_000;
+
+/// An action flow; its definitions are its versions.
+#[derive(Clone, Debug, Queryable, Selectable)]
+#[diesel(table_name = flows)]
+pub struct Flow {
+    pub environment_id: EnvId,
+    pub id: FlowId,
+    pub name: String,
+    pub description: String,
+    pub metadata: Value,
+    pub published_version: Option<i32>,
+    pub draft_version: Option<i32>,
+    pub archived_at: Option<Time>,
+    pub status: State,
+    pub created_at: Time,
+    pub updated_at: Time,
+    pub revision: i32,
+}
+
+/// What can be done with a flow now. Postgres derives it from the other columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, AsExpression, FromSqlRow)]
+#[diesel(sql_type = Text)]
+pub enum State {
+    Draft,
+    Published,
+    /// Published, with a newer draft.
+    Changed,
+    Archived,
+}
+
+impl State {
+    pub const ALL: [State; 4] = [State::Draft, State::Published, State::Changed, State::Archived];
+
+    pub fn word(self) -> &'static str {
+        match self {
+            State::Draft => "draft",
+            State::Published => "published",
+            State::Changed => "changed",
+            State::Archived => "archived",
+        }
+    }
+
+    pub fn parse(word: &str) -> Option<State> {
+        State::ALL.into_iter().find(|state| state.word() == word)
+    }
+}
+
+impl ToSql<Text, Pg> for State {
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
+        <str as ToSql<Text, Pg>>::to_sql(self.word(), out)
+    }
+}
+
+impl FromSql<Text, Pg> for State {
+    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
+        let word = <String as FromSql<Text, Pg>>::from_sql(value)?;
+        State::parse(&word).ok_or_else(|| "not a state of a flow".into())
+    }
+}
+
+impl Flow {
+    /// The version that is edited and tested: the draft, or the published one where there is no draft.
+    pub fn current_version(&self) -> i32 {
+        self.draft_version.or(self.published_version).unwrap_or(1)
+    }
+
+    pub(super) fn refuse_archived(&self) -> Result<()> {
+        if self.status == State::Archived { Err(Error::conflict("the flow is archived")) } else { Ok(()) }
+    }
+}
+
+/// Something that starts a flow.
+#[derive(Clone, Debug, Queryable, Selectable)]
+#[diesel(table_name = trigger_rows)]
+pub struct Trigger {
+    pub id: TriggerId,
+    pub flow_id: FlowId,
+    pub kind: String,
+    pub mode: String,
+}
+
+/// A flow to be made.
+#[derive(Clone, Debug, Default)]
+pub struct NewFlow {
+    pub name: String,
+    pub description: Option<String>,
+    pub metadata: Option<Value>,
+    pub definition: Option<Value>,
+}
+
+/// What to change; absent fields stay.
+#[derive(Clone, Debug, Default)]
+pub struct Changes {
+    pub name: Option<String>,
+    pub description: Option<String>,
+    pub metadata: Option<Value>,
+    pub definition: Option<Value>,
+    pub expected_revision: Option<i32>,
+}
+
+/// What happens to runs when their flow is archived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunsInProgress {
+    GoOn,
+    Cancel,
+}
+
+pub async fn find(conn: &AsyncPgConnection, env: EnvId, id: FlowId) -> Result<Option<Flow>> {
+    Ok(flows::table.find((env, id)).select(Flow::as_select()).first(&mut &*conn).await.optional()?)
+}
+
+/// Which flows a list holds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FlowFilter {
+    pub status: Option<State>,
+}
+
+impl FlowFilter {
+    fn states(self) -> Vec<State> {
+        self.status.map_or_else(|| State::ALL.to_vec(), |status| vec![status])
+    }
+}
+
+/// Lists the flows of an environment, newest first.
+pub async fn list(
+    conn: &AsyncPgConnection,
+    env: EnvId,
+    filter: FlowFilter,
+    page: &PageRequest<FlowId>,
+) -> Result<Page<Flow>> {
+    let before = page.after.unwrap_or_else(|| FlowId::from_uuid(uuid::Uuid::max()));
+    let query = flows::table
+        .filter(flows::environment_id.eq(env).and(flows::id.lt(before)))
+        .filter(flows::status.eq_any(filter.states()))
+        .order(flows::id.desc())
+        .limit(page.limit())
+        .select(Flow::as_select());
+    Ok(page.page(query.load(&mut &*conn).await?))
+}
+
+/// A window of a list by position, as REST asks for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    pub limit: i64,
+    pub offset: i64,
+}
+
+/// Lists the flows of an environment by position, newest first.
+pub async fn list_from(conn: &AsyncPgConnection, env: EnvId, filter: FlowFilter, window: Window) -> Result<Vec<Flow>> {
+    let query = flows::table
+        .filter(flows::environment_id.eq(env))
+        .filter(flows::status.eq_any(filter.states()))
+        .order(flows::id.desc())
+        .limit(window.limit)
+        .offset(window.offset)
+        .select(Flow::as_select());
+    Ok(query.load(&mut &*conn).await?)
+}
+
+/// The triggers of flows, oldest first.
+pub async fn triggers(conn: &AsyncPgConnection, env: EnvId, ids: &[FlowId]) -> Result<Vec<Trigger>> {
+    let rows = trigger_rows::table
+        .filter(trigger_rows::environment_id.eq(env))
+        .filter(trigger_rows::flow_id.eq_any(ids))
+        .order(trigger_rows::id)
+        .select(Trigger::as_select());
+    Ok(rows.load(&mut &*conn).await?)
+}
+
+/// The flow, locked against other changes until the transaction ends.
+pub(super) async fn find_locked(tx: &Tx, env: EnvId, id: FlowId) -> Result<Flow> {
+    let flow = flows::table.find((env, id)).select(Flow::as_select()).for_update().first(&mut tx.conn()).await;
+    flow.optional()?.ok_or_else(|| Error::not_found("action flow"))
+}
+
+/// Makes a flow with its first draft and its `api` trigger.
+pub async fn create(app: &App, access: &Access, new: NewFlow) -> Result<Flow> {
+    access.require(Resource::ActionFlow, Level::Edit)?;
+    let definition = new.definition.clone().unwrap_or_else(Graph::empty_definition);
+    let mut violations = Violations::new();
+    violations.check(text::object_name(&new.name, "/name"));
+    check_texts(new.description.as_deref(), new.metadata.as_ref(), &mut violations);
+    let graph = violations.check(Graph::parse(&definition).map_err(|error| error.at("/definition")));
+    violations.finish()?;
+    app.transact(async |tx| {
+        let flow = insert_in(tx, access.env(), &new).await?;
+        if let Some(graph) = &graph {
+            version::save_in(tx, &flow, &definition, graph).await?;
+        }
+        audit::record_in(tx, access, "action-flow.create", flow.id, &["name", "definition"]).await?;
+        Ok(flow)
+    })
+    .await
+}
+
+async fn insert_in(tx: &mut Tx, env: EnvId, new: &NewFlow) -> Result<Flow> {
+    let (id, now) = (tx.id::<FlowId>(), tx.now());
+    let flow = diesel::insert_into(flows::table)
+        .values((
+            flows::environment_id.eq(env),
+            flows::id.eq(id),
+            flows::name.eq(&new.name),
+            flows::description.eq(new.description.as_deref().unwrap_or_default()),
+            flows::metadata.eq(new.metadata.clone().unwrap_or_else(|| Value::Object(serde_json::Map::new()))),
+            flows::draft_version.eq(Some(1)),
+            flows::created_at.eq(now),
+            flows::updated_at.eq(now),
+        ))
+        .returning(Flow::as_returning())
+        .get_result(&mut tx.conn())
+        .await?;
+    diesel::insert_into(trigger_rows::table)
+        .values((
+            trigger_rows::environment_id.eq(env),
+            trigger_rows::id.eq(tx.ids().unguessable::<TriggerId>()),
+            trigger_rows::flow_id.eq(id),
+            trigger_rows::kind.eq("api"),
+            trigger_rows::mode.eq("live"),
+            trigger_rows::created_at.eq(now),
+            trigger_rows::updated_at.eq(now),
+        ))
+        .execute(&mut tx.conn())
+        .await?;
+    Ok(flow)
+}
+
+/// Changes a flow. A new definition goes to the draft; the published version stays in force.
+pub async fn update(app: &App, access: &Access, id: FlowId, changes: Changes) -> Result<Flow> {
+    access.require(Resource::ActionFlow, Level::Edit)?;
+    let mut violations = Violations::new();
+    if let Some(name) = &changes.name {
+        violations.check(text::object_name(name, "/name"));
+    }
+    check_texts(changes.description.as_deref(), changes.metadata.as_ref(), &mut violations);
+    let graph = changes
+        .definition
+        .as_ref()
+        .and_then(|definition| violations.check(Graph::parse(definition).map_err(|error| error.at("/definition"))));
+    violations.finish()?;
+    app.transact(async |tx| {
+        let flow = find_locked(tx, access.env(), id).await?;
+        flow.refuse_archived()?;
+        expect_revision(flow.revision, changes.expected_revision)?;
+        let draft = match (&changes.definition, &graph) {
+            (Some(definition), Some(graph)) => Some(version::save_in(tx, &flow, definition, graph).await?),
+            _ => flow.draft_version,
+        };
+        let flow = diesel::update(flows::table.find((access.env(), id)))
+            .set((
+                flows::name.eq(changes.name.as_ref().unwrap_or(&flow.name)),
+                flows::description.eq(changes.description.as_ref().unwrap_or(&flow.description)),
+                flows::metadata.eq(changes.metadata.as_ref().unwrap_or(&flow.metadata)),
+                flows::draft_version.eq(draft),
+                flows::updated_at.eq(tx.now()),
+                flows::revision.eq(flows::revision + 1),
+            ))
+            .returning(Flow::as_returning())
+            .get_result(&mut tx.conn())
+            .await?;
+        audit::record_in(tx, access, "action-flow.update", id, &changed(&changes)).await?;
+        Ok(flow)
+    })
+    .await
+}
+
+fn changed(changes: &Changes) -> Vec<&'static str> {
+    let fields = [
+        ("name", changes.name.is_some()),
+        ("description", changes.description.is_some()),
+        ("metadata", changes.metadata.is_some()),
+        ("definition", changes.definition.is_some()),
+    ];
+    fields.into_iter().filter_map(|(name, given)| given.then_some(name)).collect()
+}
+
+fn check_texts(description: Option<&str>, metadata: Option<&Value>, violations: &mut Violations) {
+    if description.is_some_and(|text| text.chars().count() > DESCRIPTION_CHARS) {
+        violations.add("/description", format!("a description has at most {DESCRIPTION_CHARS} characters"));
+    }
+    let Some(metadata) = metadata else { return };
+    if !metadata.is_object() {
+        violations.add("/metadata", "metadata must be an object");
+    } else if metadata.to_string().len() > METADATA_BYTES {
+        violations.add("/metadata", format!("metadata may take at most {} KiB", METADATA_BYTES / 1024));
+    }
+}
+
+/// Retires a flow: nothing starts it any more. A flow that is archived already stays as it is.
+pub async fn archive(app: &App, access: &Access, id: FlowId, runs: RunsInProgress) -> Result<Flow> {
+    access.require(Resource::ActionFlow, Level::Admin)?;
+    app.transact(async |tx| {
+        let env = access.env();
+        let flow = find_locked(tx, env, id).await?;
+        let flow = diesel::update(flows::table.find((env, id)))
+            .set((
+                flows::archived_at.eq(flow.archived_at.unwrap_or(tx.now())),
+                flows::updated_at.eq(tx.now()),
+                flows::revision.eq(flows::revision + 1),
+            ))
+            .returning(Flow::as_returning())
+            .get_result(&mut tx.conn())
+            .await?;
+        version::forget_templates_in(tx, env, id).await?;
+        if runs == RunsInProgress::Cancel {
+            cancel::stop_all_in(tx, env, id).await?;
+        }
+        audit::record_in(tx, access, "action-flow.archive", id, &["status"]).await?;
+        Ok(flow)
+    })
+    .await
+}
+
+/// Copies definition and variables into a new flow with ids of its own.
+pub async fn clone(app: &App, access: &Access, id: FlowId, name: Option<String>) -> Result<Flow> {
+    access.require(Resource::ActionFlow, Level::Edit)?;
+    let conn = app.read().await?;
+    let original = find(&conn, access.env(), id).await?.ok_or_else(|| Error::not_found("action flow"))?;
+    let definition = version::find(&conn, access.env(), id, original.current_version()).await?;
+    drop(conn);
+    let short: String = original.name.chars().take(240).collect();
+    let copy = NewFlow {
+        name: name.unwrap_or_else(|| format!("Copy of {short}")),
+        description: Some(original.description),
+        metadata: Some(original.metadata),
+        definition: definition.map(|version| version.definition),
+    };
+    create(app, access, copy).await
+}
+
+/// Deletes a flow with its versions and triggers. Runs in progress keep it.
+pub async fn delete(app: &App, access: &Access, id: FlowId) -> Result<()> {
+    access.require(Resource::ActionFlow, Level::Admin)?;
+    app.transact(async |tx| {
+        let flow = find_locked(tx, access.env(), id).await?;
+        if run::in_progress(tx.conn(), access.env(), flow.id).await? {
+            return Err(Error::new(Code::InUse, "the flow has runs in progress"));
+        }
+        diesel::delete(flows::table.find((access.env(), id))).execute(&mut tx.conn()).await?;
+        audit::record_in(tx, access, "action-flow.delete", id, &[]).await
+    })
+    .await
+}

@@ -1,0 +1,90 @@
+//! Reading flows and runs, together with what callers show beside them.
+
+use std::collections::HashMap;
+
+use diesel_async::AsyncPgConnection;
+use serde_json::Value;
+
+use super::flow::{self, Flow, FlowFilter, Trigger, Window};
+use super::run::{self, FinishedStep, Run, RunFilter};
+use super::version;
+use crate::access::{Access, Level, Resource};
+use crate::app::App;
+use crate::db::page::{Page, PageRequest};
+use crate::error::{Error, Result};
+use crate::ids::{EnvId, FlowId, RunId};
+
+/// A flow with the definition that is being edited (the published one where there is no draft) and its triggers.
+#[derive(Clone, Debug)]
+pub struct FlowView {
+    pub flow: Flow,
+    pub definition: Value,
+    pub triggers: Vec<Trigger>,
+}
+
+/// A run with the steps it has finished.
+#[derive(Clone, Debug)]
+pub struct RunView {
+    pub run: Run,
+    pub steps: Vec<FinishedStep>,
+}
+
+pub async fn flow(app: &App, access: &Access, id: FlowId) -> Result<FlowView> {
+    access.require(Resource::ActionFlow, Level::View)?;
+    let conn = app.read().await?;
+    let flow = flow::find(&conn, access.env(), id).await?.ok_or_else(|| Error::not_found("action flow"))?;
+    let view = complete(&conn, access.env(), vec![flow]).await?.pop();
+    view.ok_or_else(|| Error::not_found("action flow"))
+}
+
+pub async fn flows(
+    app: &App,
+    access: &Access,
+    filter: FlowFilter,
+    page: &PageRequest<FlowId>,
+) -> Result<Page<FlowView>> {
+    access.require(Resource::ActionFlow, Level::View)?;
+    let conn = app.read().await?;
+    let Page { rows, more } = flow::list(&conn, access.env(), filter, page).await?;
+    Ok(Page { rows: complete(&conn, access.env(), rows).await?, more })
+}
+
+/// Flows by position, without their definitions.
+pub async fn flow_window(app: &App, access: &Access, filter: FlowFilter, window: Window) -> Result<Vec<Flow>> {
+    access.require(Resource::ActionFlow, Level::View)?;
+    flow::list_from(&*app.read().await?, access.env(), filter, window).await
+}
+
+async fn complete(conn: &AsyncPgConnection, env: EnvId, flows: Vec<Flow>) -> Result<Vec<FlowView>> {
+    let ids: Vec<FlowId> = flows.iter().map(|flow| flow.id).collect();
+    let (versions, triggers) = tokio::try_join!(version::current(conn, env, &ids), flow::triggers(conn, env, &ids))?;
+    let mut definitions: HashMap<FlowId, Value> =
+        versions.into_iter().map(|version| (version.flow_id, version.definition)).collect();
+    let view = |flow: Flow| FlowView {
+        definition: definitions.remove(&flow.id).unwrap_or_else(super::Graph::empty_definition),
+        triggers: triggers.iter().filter(|trigger| trigger.flow_id == flow.id).cloned().collect(),
+        flow,
+    };
+    Ok(flows.into_iter().map(view).collect())
+}
+
+pub async fn run(app: &App, access: &Access, id: RunId) -> Result<RunView> {
+    access.require(Resource::ActionFlow, Level::View)?;
+    let conn = app.read().await?;
+    let run = run::find(&conn, access.env(), id).await?.ok_or_else(|| Error::not_found("flow run"))?;
+    let steps = run::finished_steps(&conn, access.env(), &[id]).await?;
+    Ok(RunView { run, steps })
+}
+
+pub async fn runs(app: &App, access: &Access, filter: RunFilter, page: &PageRequest<RunId>) -> Result<Page<RunView>> {
+    access.require(Resource::ActionFlow, Level::View)?;
+    let conn = app.read().await?;
+    let Page { rows, more } = run::list(&conn, access.env(), filter, page).await?;
+    let ids: Vec<RunId> = rows.iter().map(|run| run.id).collect();
+    let mut steps: HashMap<RunId, Vec<FinishedStep>> = HashMap::new();
+    for step in run::finished_steps(&conn, access.env(), &ids).await? {
+        steps.entry(step.run_id).or_default().push(step);
+    }
+    let rows = rows.into_iter().map(|run| RunView { steps: steps.remove(&run.id).unwrap_or_default(), run }).collect();
+    Ok(Page { rows, more })
+}

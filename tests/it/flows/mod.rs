@@ -1,0 +1,6 @@
+//! Flows through REST and GraphQL: starting, running, waiting, stopping, and the life of definitions.
+
+mod engine;
+mod lifecycle;
+mod stage;
+mod start;
