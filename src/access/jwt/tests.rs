@@ -1,4 +1,4 @@
-//! Every refusal of a customer's token, in the order in which they are looked for.
+//! What of a token is refused, and with which code.
 
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
