@@ -450,6 +450,14 @@ diesel::table! {
 }
 
 diesel::table! {
+    sdk_events (environment_id, event_id) {
+        environment_id -> Uuid,
+        event_id -> Uuid,
+        received_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
     sdk_keys (environment_id, id) {
         environment_id -> Uuid,
         id -> Uuid,
@@ -689,6 +697,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     roles,
     run_steps,
     runs,
+    sdk_events,
     sdk_keys,
     sign_in_attempts,
     starts,
