@@ -4,6 +4,7 @@
 
 mod access;
 mod cards;
+mod content;
 mod crash;
 mod customers;
 mod flows;
