@@ -5,6 +5,7 @@ mod delivery;
 mod destination;
 mod failure;
 mod law;
+mod rest;
 mod subscription;
 
 use std::net::IpAddr;
