@@ -37,9 +37,10 @@ pub struct Invitation {
     pub revoked_at: Option<Time>,
 }
 
-/// An invitation and the link that only the inviter gets to see.
+/// An invitation with its token and the link, which only the inviter gets to see.
 pub struct Invited {
     pub invitation: Invitation,
+    pub token: Secret,
     pub link: Secret,
 }
 
@@ -92,7 +93,8 @@ pub async fn invite(app: &App, access: &Access, invitee: Invitee) -> Result<Invi
         })
         .await?;
     let origin = app.origin().origin().ascii_serialization();
-    Ok(Invited { invitation, link: Secret::new(format!("{origin}/invitations/{}", token.expose())) })
+    let link = Secret::new(format!("{origin}/invitations/{}", token.expose()));
+    Ok(Invited { invitation, token, link })
 }
 
 /// Tells the inviter early. What keeps addresses unique is the constraint that accepting meets.

@@ -296,10 +296,12 @@ mod tests {
         Time::parse(text).unwrap()
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "callers write literals")]
     fn options(value: Value) -> CardOptions {
         CardOptions::parse(&value, "/cardOptions").unwrap()
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "callers write literals")]
     fn decide(request: Value, step: Value, template: Value) -> Options {
         let step = CardOptions::parse_step(&step, "/config").unwrap();
         let moment = Moment {

@@ -82,9 +82,8 @@ async fn upsert(
     JsonBody(body): JsonBody,
 ) -> Result<Response> {
     access.require_role(&[CredentialRole::Events])?;
-    let entries = match (&body, body.get("data")) {
-        (Value::Array(entries), _) | (_, Some(Value::Array(entries))) => entries,
-        _ => return Err(Error::invalid("", "send an array of users, or one under \"data\"")),
+    let ((Value::Array(entries), _) | (_, Some(Value::Array(entries)))) = (&body, body.get("data")) else {
+        return Err(Error::invalid("", "send an array of users, or one under \"data\""));
     };
     let outcome = change::upsert(&app, &access, entries).await?;
     let errors: Vec<Value> = outcome

@@ -1,3 +1,5 @@
+//! What of a token is refused, and with which code.
+
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};

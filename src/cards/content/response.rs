@@ -142,6 +142,7 @@ fn kind(element: &Value) -> Option<&str> {
 }
 
 #[cfg(test)]
+#[expect(clippy::needless_pass_by_value, reason = "cases are written where they are used")]
 mod tests {
     use serde_json::json;
 

@@ -1,7 +1,7 @@
 //! Content that is accepted, and everything that is refused.
 
 use proptest::prelude::*;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::cards::render;

@@ -28,7 +28,7 @@ pub fn card(content: &Content, context: &Context) -> Result<Rendered> {
     for (index, subview) in content.subviews().iter().enumerate() {
         subviews.push(renderer.view(subview, &format!("/subviews/{index}"))?);
     }
-    let actions = renderer.actions(content.actions())?;
+    let actions = renderer.actions(&content.actions())?;
     let runtime_variables = runtime()
         .map(|variable| {
             json!({ "name": variable.name, "type": variable.kind, "default": variable.default, "format": variable.format })
@@ -152,8 +152,8 @@ impl Renderer<'_> {
         })
     }
 
-    fn actions(&mut self, actions: Value) -> Result<Value> {
-        self.fields(&actions, |renderer, name, action| {
+    fn actions(&mut self, actions: &Value) -> Result<Value> {
+        self.fields(actions, |renderer, name, action| {
             renderer.fields(action, |renderer, key, value| match key {
                 "feedbackLabel" => renderer.string(value, &format!("/actions/{name}/feedbackLabel")),
                 _ => Ok(value.clone()),

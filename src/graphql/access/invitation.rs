@@ -66,8 +66,10 @@ struct InviteMemberInput {
 #[derive(SimpleObject)]
 struct InviteMemberPayload {
     invitation: MemberInvitation,
-    /// What the invited person opens. Its last segment is the token; shown here and never again.
+    /// What the invited person opens; shown here and never again.
     link: String,
+    /// What the link carries, for acceptInvitation.
+    token: String,
 }
 
 #[derive(InputObject)]
@@ -117,6 +119,7 @@ impl InvitationMutation {
         Ok(InviteMemberPayload {
             invitation: MemberInvitation(invited.invitation),
             link: invited.link.expose().to_owned(),
+            token: invited.token.expose().to_owned(),
         })
     }
 

@@ -40,7 +40,7 @@ async fn customers(office: &Office) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_verified_token_makes_its_customer_once() {
     let office = Office::open().await;
-    let key = create(&office, json!({})).await;
+    let key = create(&office, &json!({})).await;
     let payload = json!({ "apiKey": "web", "authToken": sign(&office, &json!({})), "platform": "Web",
         "timezone": "Pacific/Auckland", "sdkVersion": "0.15.0" });
     let access = customer(&office, &payload).await;
@@ -57,7 +57,7 @@ async fn a_verified_token_makes_its_customer_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_members_user_id_is_a_test_customer() {
     let office = Office::open().await;
-    create(&office, json!({})).await;
+    create(&office, &json!({})).await;
     let token = sign(&office, &json!({ "sub": office.member }));
     customer(&office, &json!({ "apiKey": "web", "authToken": token })).await;
     assert_eq!(customers(&office).await, [format!("{} test", office.member)]);
@@ -66,7 +66,7 @@ async fn a_members_user_id_is_a_test_customer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_tokens_make_nobody() {
     let office = Office::open().await;
-    create(&office, json!({ "allowedIssuers": ["https://id.example"] })).await;
+    create(&office, &json!({ "allowedIssuers": ["https://id.example"] })).await;
     let now = office.test.app.clock().now().as_second();
     for (changes, code) in [
         (json!({}), Code::Unauthenticated),
@@ -96,7 +96,7 @@ async fn refused_tokens_make_nobody() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_without_a_token_is_an_anonymous_app() {
     let office = Office::open().await;
-    create(&office, json!({})).await;
+    create(&office, &json!({})).await;
     assert!(matches!(connect(&office, &json!({ "apiKey": "web" })).await, Ok(Principal::SdkAnonymous { .. })));
     assert!(matches!(connect(&office, &json!({})).await, Ok(Principal::Anonymous)));
     assert!(matches!(connect(&office, &json!({ "authToken": office.owner })).await, Ok(Principal::Member(_))));
@@ -107,13 +107,13 @@ async fn a_key_without_a_token_is_an_anonymous_app() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_name_in_two_environments_is_told_apart_by_the_signature() {
     let office = Office::open().await;
-    create(&office, json!({})).await;
+    create(&office, &json!({})).await;
     let made = office
         .ask("mutation { createEnvironment(input: { name: \"Production\" }) { environment { id } } }", json!({}))
         .await;
     let production = text(&made["createEnvironment"]["environment"]["id"]);
     let rsa = include_str!("../../../src/access/jwt/fixtures/rsa.pub.pem");
-    let other = create(&office, json!({ "environmentId": production, "publicKey": rsa })).await;
+    let other = create(&office, &json!({ "environmentId": production, "publicKey": rsa })).await;
     let payload = json!({ "apiKey": "web", "authToken": sign(&office, &json!({})) });
     assert_eq!(customer(&office, &payload).await.env.to_string(), office.env);
 
@@ -131,7 +131,7 @@ async fn the_same_name_in_two_environments_is_told_apart_by_the_signature() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_is_renewed_for_the_same_customer_only() {
     let office = Office::open().await;
-    let key = create(&office, json!({})).await;
+    let key = create(&office, &json!({})).await;
     let app = &office.test.app;
     let access = customer(&office, &json!({ "apiKey": "web", "authToken": sign(&office, &json!({})) })).await;
     app.clock().advance(std::time::Duration::from_secs(1200));
@@ -145,6 +145,7 @@ async fn a_connection_is_renewed_for_the_same_customer_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::disallowed_methods, reason = "the handle is aborted in the test")]
 async fn a_published_key_set_is_fetched_and_remembered() {
     let office = Office::open_with(|config| {
         config.allow_destinations = vec!["127.0.0.0/8".parse().unwrap()];
@@ -163,7 +164,7 @@ async fn a_published_key_set_is_fetched_and_remembered() {
     let url = format!("http://{}/keys", listener.local_addr().unwrap());
     let serving = tokio::task::spawn(async move { axum::serve(listener, app).await });
 
-    create(&office, json!({ "type": "JWKS", "publicKey": null, "jwks": { "url": url } })).await;
+    create(&office, &json!({ "type": "JWKS", "publicKey": null, "jwks": { "url": url } })).await;
     let payload = json!({ "apiKey": "web", "authToken": sign(&office, &json!({})) });
     customer(&office, &payload).await;
     serving.abort();

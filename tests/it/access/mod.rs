@@ -143,7 +143,9 @@ impl Office {
 
     /// The actions in the audit log, oldest first.
     async fn audit(&self) -> Vec<String> {
-        self.test.column("SELECT action || ' ' || object_type AS value FROM audit_entries ORDER BY xmin::text::bigint").await
+        self.test
+            .column("SELECT action || ' ' || object_type AS value FROM audit_entries ORDER BY xmin::text::bigint")
+            .await
     }
 }
 

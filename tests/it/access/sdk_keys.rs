@@ -13,12 +13,12 @@ const CREATE: &str = "mutation($input: CreateSdkApiKeyInput!) { createSdkApiKey(
 const UPDATE: &str = "mutation($input: UpdateSdkApiKeyInput!) { updateSdkApiKey(input: $input) {
     apiKey { name type userIdClaim revision } } }";
 
-pub(super) async fn create(office: &Office, changes: Value) -> String {
+pub(super) async fn create(office: &Office, changes: &Value) -> String {
     let made = office.ask(CREATE, json!({ "input": input(office, changes) })).await;
     text(&made["createSdkApiKey"]["apiKey"]["id"])
 }
 
-fn input(office: &Office, changes: Value) -> Value {
+fn input(office: &Office, changes: &Value) -> Value {
     let mut input = json!({ "environmentId": office.env, "name": "web", "type": "PUBLIC_KEY", "publicKey": PUBLIC });
     for (name, value) in changes.as_object().unwrap() {
         input[name] = value.clone();
@@ -29,7 +29,7 @@ fn input(office: &Office, changes: Value) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_has_defaults_and_a_name_of_its_own() {
     let office = Office::open().await;
-    let made = office.ask(CREATE, json!({ "input": input(&office, json!({})) })).await;
+    let made = office.ask(CREATE, json!({ "input": input(&office, &json!({})) })).await;
     let mut key = made["createSdkApiKey"]["apiKey"].clone();
     key.as_object_mut().unwrap().remove("id");
     assert_eq!(
@@ -37,7 +37,7 @@ async fn a_key_has_defaults_and_a_name_of_its_own() {
         json!({ "name": "web", "type": "PUBLIC_KEY", "maxTokenDays": 7, "allowedIssuers": [], "allowedAudiences": [],
             "userIdClaim": null })
     );
-    assert_eq!(office.refused(CREATE, json!({ "input": input(&office, json!({})) })).await, ["already_exists /name"]);
+    assert_eq!(office.refused(CREATE, json!({ "input": input(&office, &json!({})) })).await, ["already_exists /name"]);
     assert_eq!(office.audit().await, ["instance.set-up organisation", "sdk-api-key.create SDK API key"]);
 }
 
@@ -66,7 +66,7 @@ async fn keys_that_cannot_verify_are_refused_with_a_pointer() {
             "validation_failed /jwks/url",
         ),
     ] {
-        let refused = office.refused(CREATE, json!({ "input": input(&office, changes.clone()) })).await;
+        let refused = office.refused(CREATE, json!({ "input": input(&office, &changes) })).await;
         assert_eq!(refused, [refusal], "{changes}");
     }
     assert_eq!(office.test.column("SELECT name AS value FROM sdk_keys").await, Vec::<String>::new());
@@ -75,7 +75,7 @@ async fn keys_that_cannot_verify_are_refused_with_a_pointer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_is_edited_listed_and_deleted() {
     let office = Office::open().await;
-    let id = create(&office, json!({ "userIdClaim": "customer" })).await;
+    let id = create(&office, &json!({ "userIdClaim": "customer" })).await;
     let edit = json!({ "input": { "id": id, "name": "app", "publicKey": RSA_PUBLIC, "userIdClaim": null } });
     let edited = office.ask(UPDATE, edit).await["updateSdkApiKey"]["apiKey"].clone();
     assert_eq!(edited, json!({ "name": "app", "type": "PUBLIC_KEY", "userIdClaim": null, "revision": 2 }));

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::{act, act_as, answer, card_events, send, status};
+use crate::support::client::Answer;
 use crate::support::world::World;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -13,7 +14,7 @@ async fn of_two_racing_completions_exactly_one_succeeds() {
     let refused: Vec<String> = [one, two]
         .iter()
         .filter(|answer| !answer.json()["errors"].is_null())
-        .flat_map(|answer| answer.errors())
+        .flat_map(Answer::errors)
         .collect();
     assert_eq!(refused, ["card_closed"]);
     assert_eq!(card_events(&world).await, ["card-published", "card-completed"]);

@@ -162,8 +162,9 @@ impl World {
 
     /// A member who is in no group; their session.
     pub async fn powerless_member(&self) -> String {
-        let query = "mutation { inviteMember(input: { firstName: \"Bo\", lastName: \"Bare\", email: \"bo@example.com\", groupIds: [] }) { token } }";
-        let token = text(&self.ask(query, json!({})).await["inviteMember"]["token"]);
+        let query = "mutation { inviteMember(input: { firstName: \"Bo\", lastName: \"Bare\", email: \"bo@example.com\", groupIds: [] }) { link } }";
+        let link = text(&self.ask(query, json!({})).await["inviteMember"]["link"]);
+        let token = link.rsplit('/').next().unwrap().to_owned();
         let query = "mutation($token: String!) {
             acceptInvitation(input: { token: $token, password: \"another long password\" }) { sessionToken } }";
         let answer = self.test.client.graphql_with(&[], query, json!({ "token": token })).await.json();

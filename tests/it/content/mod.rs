@@ -1,0 +1,4 @@
+//! Content over GraphQL: themes, streams, containers, card templates.
+
+mod streams;
+mod templates;
