@@ -82,7 +82,7 @@ impl Asked {
                 "endUserId" => filter.end_user_id = Some(value.into_owned()),
                 // An id of another shape is that of no card, so no event is about it.
                 "cardInstanceId" => {
-                    filter.card = Some(CardId::parse(&value).unwrap_or(Id::from_uuid(uuid::Uuid::nil())))
+                    filter.card = Some(CardId::parse(&value).unwrap_or(Id::from_uuid(uuid::Uuid::nil())));
                 }
                 "flowInvocationId" => filter.invocation = Some(value.into_owned()),
                 "isTest" => filter.is_test = Some(truth(&value)?),
