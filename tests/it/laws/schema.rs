@@ -24,6 +24,9 @@ const OPEN: &[&str] = &["setUpInstance", "signIn", "acceptInvitation"];
 /// What a member without any permission may still do: it concerns only themselves.
 const OWN: &[&str] = &["viewer", "signOut", "environments"];
 
+/// Fields that need one of several optional arguments.
+const EITHER: &[(&str, &str)] = &[("theme", "(id: \"x\")")];
+
 /// A root field with an argument list that type-checks.
 struct Operation {
     name: String,
@@ -46,6 +49,8 @@ fn operations(sdl: &str) -> Vec<Operation> {
                 .map(|argument| format!("{}: {}", argument.node.name.node, made_up(&schema, &argument.node.ty.node)))
                 .collect();
             let arguments = if arguments.is_empty() { String::new() } else { format!("({})", arguments.join(", ")) };
+            let either = EITHER.iter().find(|(field, _)| *field == name).map(|(_, arguments)| (*arguments).to_owned());
+            let arguments = either.unwrap_or(arguments);
             let selection = if composite(&schema, &field.node.ty.node) { " { __typename }" } else { "" };
             found.push(Operation { document: format!("{keyword} {{ {name}{arguments}{selection} }}"), name });
         }
