@@ -41,7 +41,7 @@ pub async fn run(cli: Cli) -> Result<(), String> {
         Command::Demo(settings) => demo::run(check(settings)?).await.map_err(|error| say(&error)),
         Command::Migrate(settings) => migrate(check(settings)?).await.map_err(|error| say(&error)),
         Command::Schema => {
-            print(&graphql::sdl());
+            print(graphql::sdl().trim_end());
             Ok(())
         }
         Command::Doctor(settings) => doctor::run(check(settings)?).await,
