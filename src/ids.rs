@@ -154,7 +154,17 @@ id! {
 
 /// Makes ids. The system's generator is random; tests use a seeded one, so that runs repeat.
 #[derive(Clone)]
-pub struct Ids(Source);
+pub struct Ids {
+    source: Source,
+    last: Arc<Mutex<Last>>,
+}
+
+/// The millisecond of the last id, and how many it has had: ids of one process sort in the order of their making.
+#[derive(Default)]
+struct Last {
+    millis: u64,
+    count: u32,
+}
 
 #[derive(Clone)]
 enum Source {
@@ -164,17 +174,32 @@ enum Source {
 
 impl Ids {
     pub fn random() -> Ids {
-        Ids(Source::Random)
+        Ids { source: Source::Random, last: Arc::default() }
     }
 
     pub fn seeded(seed: u64) -> Ids {
-        Ids(Source::Seeded(Arc::new(Mutex::new(StdRng::seed_from_u64(seed)))))
+        let rng = Arc::new(Mutex::new(StdRng::seed_from_u64(seed)));
+        Ids { source: Source::Seeded(rng), last: Arc::default() }
     }
 
-    /// A new id that sorts by `now`.
+    /// A new id that sorts by `now`, and after those made before it in the same millisecond.
     pub fn make<T: Id>(&self, now: Time) -> T {
         let millis = u64::try_from(now.as_millisecond()).unwrap_or(0);
-        T::from_uuid(uuid::Builder::from_unix_timestamp_millis(millis, &self.bytes()).into_uuid())
+        let mut bytes = self.bytes::<10>();
+        // The 26 bits that follow the time and the version hold the count; 48 random bits remain.
+        let count = self.count(millis);
+        let [_, a, b, c] = (count & 0x3fff).to_be_bytes();
+        let [_, _, high, low] = (count >> 14).to_be_bytes();
+        debug_assert_eq!(a, 0, "fourteen bits fit two bytes");
+        (bytes[0], bytes[1], bytes[2], bytes[3]) = (high, low, b, c);
+        T::from_uuid(uuid::Builder::from_unix_timestamp_millis(millis, &bytes).into_uuid())
+    }
+
+    /// How many ids this millisecond has had.
+    fn count(&self, millis: u64) -> u32 {
+        let mut last = self.last.lock();
+        *last = Last { millis, count: if last.millis == millis { last.count.wrapping_add(1) } else { 0 } };
+        last.count
     }
 
     /// A new id that nobody can guess.
@@ -185,7 +210,7 @@ impl Ids {
     /// Random bytes for secrets, nonces, salts and jitter.
     pub fn bytes<const N: usize>(&self) -> [u8; N] {
         let mut bytes = [0; N];
-        match &self.0 {
+        match &self.source {
             Source::Random => rand::rng().fill_bytes(&mut bytes),
             Source::Seeded(rng) => rng.lock().fill_bytes(&mut bytes),
         }
@@ -219,6 +244,13 @@ mod tests {
         let error = id.to_string().replace("card_", "tmpl_").parse::<CardId>().unwrap_err();
         assert_eq!(error.code(), Code::NotFound);
         assert_eq!("nonsense".parse::<CardId>().unwrap_err().code(), Code::NotFound);
+    }
+
+    #[test]
+    fn ids_of_one_millisecond_sort_in_the_order_of_their_making() {
+        let ids = Ids::random();
+        let made: Vec<CardId> = (0..100_000).map(|_| ids.make(Time::from_millisecond(7))).collect();
+        assert!(made.is_sorted());
     }
 
     #[test]

@@ -125,7 +125,7 @@ async fn listen(
             Some("FeedSnapshot") => ready.add_permits(1),
             Some("FeedPatch") => {
                 let since = feed["upserts"][0]["card"]["metadata"]["activeSince"].as_str().unwrap_or_default();
-                let published = since.parse::<jiff::Timestamp>().map_or(wall, |at| at.as_millisecond());
+                let published = since.parse::<jiff::Timestamp>().map_or(wall, jiff::Timestamp::as_millisecond);
                 let _ = arrivals.send(Arrival { customer: index, at, wall, published });
             }
             _ => {}

@@ -3,6 +3,13 @@
 //! The server is the release binary in a process of its own, on its private durable cluster; the load comes from
 //! here. Both share the machine, and with it the database.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a failed bench ends, and a bench speaks to the terminal"
+)]
+
 mod latency;
 mod load;
 mod page;

@@ -37,11 +37,11 @@ enum Command {
 /// Runs one command to its end. The error is for the terminal.
 pub async fn run(cli: Cli) -> Result<(), String> {
     match cli.command {
-        Command::Serve(settings) => serve::run(check(settings)?).await.map_err(say),
-        Command::Demo(settings) => demo::run(check(settings)?).await.map_err(say),
-        Command::Migrate(settings) => migrate(check(settings)?).await.map_err(say),
+        Command::Serve(settings) => serve::run(check(settings)?).await.map_err(|error| say(&error)),
+        Command::Demo(settings) => demo::run(check(settings)?).await.map_err(|error| say(&error)),
+        Command::Migrate(settings) => migrate(check(settings)?).await.map_err(|error| say(&error)),
         Command::Schema => {
-            print(&graphql::sdl());
+            print(graphql::sdl().trim_end());
             Ok(())
         }
         Command::Doctor(settings) => doctor::run(check(settings)?).await,
@@ -57,7 +57,7 @@ fn check(settings: Settings) -> Result<Config, String> {
     Ok(config)
 }
 
-fn say(error: Error) -> String {
+fn say(error: &Error) -> String {
     error.cause().map_or_else(|| error.to_string(), ToString::to_string)
 }
 

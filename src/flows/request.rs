@@ -186,7 +186,7 @@ mod tests {
         faults.into_iter().filter_map(|violation| violation.pointer).collect()
     }
 
-    fn user(payload: Value) -> Value {
+    fn user(payload: &Value) -> Value {
         json!({ "target": { "type": "user", "targetUserIds": "a" }, "payload": payload })
     }
 
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_request_without_entries_is_refused_as_a_whole() {
-        let many: Vec<Value> = (0..=ENTRIES).map(|_| user(json!({}))).collect();
+        let many: Vec<Value> = (0..=ENTRIES).map(|_| user(&json!({}))).collect();
         for (body, pointer) in [
             (json!([]), ""),
             (json!({}), "/flows"),
@@ -236,15 +236,15 @@ mod tests {
             (target(json!({ "type": "user", "targetUserIds": 5 })), &["/flows/0/target/targetUserIds"]),
             (target(json!({ "type": "user", "targetUserIds": [] })), &["/flows/0/target/targetUserIds"]),
             (target(json!({ "type": "user", "targetUserIds": ids })), &["/flows/0/target/targetUserIds"]),
-            (user(json!([])), &["/flows/0/payload"]),
-            (user(json!({ "variables": [] })), &["/flows/0/payload/variables"]),
-            (user(json!({ "variables": { "a": "x".repeat(VARIABLES_BYTES) } })), &["/flows/0/payload/variables"]),
-            (user(json!({ "metadata": { "a": "x".repeat(METADATA_BYTES) } })), &["/flows/0/payload/metadata"]),
+            (user(&json!([])), &["/flows/0/payload"]),
+            (user(&json!({ "variables": [] })), &["/flows/0/payload/variables"]),
+            (user(&json!({ "variables": { "a": "x".repeat(VARIABLES_BYTES) } })), &["/flows/0/payload/variables"]),
+            (user(&json!({ "metadata": { "a": "x".repeat(METADATA_BYTES) } })), &["/flows/0/payload/metadata"]),
             (
-                user(json!({ "notificationDetail": { "a": "x".repeat(2048) }, "flowInvocationId": "" })),
+                user(&json!({ "notificationDetail": { "a": "x".repeat(2048) }, "flowInvocationId": "" })),
                 &["/flows/0/payload/notificationDetail", "/flows/0/payload/flowInvocationId"],
             ),
-            (user(json!({ "cardOptions": { "priority": 11 } })), &["/flows/0/payload/cardOptions/priority"]),
+            (user(&json!({ "cardOptions": { "priority": 11 } })), &["/flows/0/payload/cardOptions/priority"]),
         ] {
             assert_eq!(faults(&entry), pointers, "{entry}");
         }

@@ -34,8 +34,8 @@ impl FromRequest<App> for JsonBody {
 /// Reads a body up to a limit.
 pub async fn read(body: Body, limit: usize) -> Result<axum::body::Bytes> {
     to_bytes(body, limit).await.map_err(|error| {
-        let too_large =
-            std::error::Error::source(&error).is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>());
+        let too_large = std::error::Error::source(&error)
+            .is_some_and(<dyn std::error::Error + 'static>::is::<http_body_util::LengthLimitError>);
         if too_large {
             Error::new(Code::PayloadTooLarge, format!("the body is larger than {limit} bytes"))
         } else {

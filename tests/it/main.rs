@@ -7,6 +7,7 @@ mod cards;
 mod content;
 mod crash;
 mod customers;
+mod feed;
 mod flows;
 mod foundation;
 mod graphql;

@@ -131,7 +131,7 @@ fn configurations_are_checked() {
         (step("end", json!({ "reason": "done" })), &["reason"]),
     ] {
         let expected: Vec<_> = pointers.iter().map(|name| format!("/steps/0/config/{name}")).collect();
-        assert_eq!(step_faults(&[step.clone()]), expected, "{step}");
+        assert_eq!(step_faults(std::slice::from_ref(&step)), expected, "{step}");
     }
     for until in ["2030-01-01T00:00:00Z", "{{ variables.due }}"] {
         assert_eq!(step_faults(&[step("wait", json!({ "for": "until", "until": until }))]), [""; 0]);

@@ -8,7 +8,7 @@ use super::feed::{CardFilterInput, read_filters};
 use crate::access::SdkAccess;
 use crate::app::App;
 use crate::cards::feed::{self, Counts, Metrics, UserMetrics, View};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::graphql::context::{app, sdk};
 use crate::ids::{CardId, ContainerId};
 use crate::realtime::Listener;

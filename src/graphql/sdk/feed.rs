@@ -8,7 +8,7 @@ use crate::cards::feed::{self, Change, Cursor, Page, Patch, Polled, View};
 use crate::cards::filter::{self, Filter};
 use crate::clock::Time;
 use crate::db::StoredJson;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::graphql::context::{app, sdk};
 use crate::graphql::scalars::Json;
 use crate::ids::{CardId, ContainerId, LifecycleId};

@@ -136,7 +136,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 async fn read(body: Body, limit: usize) -> Result<Bytes> {
     to_bytes(body, limit).await.map_err(|error| {
         let cause = std::error::Error::source(&error);
-        if cause.is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>()) {
+        if cause.is_some_and(<dyn std::error::Error + 'static>::is::<http_body_util::LengthLimitError>) {
             Error::new(Code::PayloadTooLarge, format!("the body is larger than {limit} bytes"))
         } else {
             Error::new(Code::BadRequest, "the body could not be read to its end")

@@ -11,11 +11,8 @@ async fn of_two_racing_completions_exactly_one_succeeds() {
     let world = World::start().await;
     let card = send(&world, "a", json!({})).await;
     let (one, two) = tokio::join!(act(&world, "complete", &card, answer()), act(&world, "complete", &card, answer()));
-    let refused: Vec<String> = [one, two]
-        .iter()
-        .filter(|answer| !answer.json()["errors"].is_null())
-        .flat_map(Answer::errors)
-        .collect();
+    let refused: Vec<String> =
+        [one, two].iter().filter(|answer| !answer.json()["errors"].is_null()).flat_map(Answer::errors).collect();
     assert_eq!(refused, ["card_closed"]);
     assert_eq!(card_events(&world).await, ["card-published", "card-completed"]);
 }

@@ -72,7 +72,7 @@ async fn a_flow_that_was_never_published_starts_in_tests_only() {
         [format!("{} true", stage.owner_id)]
     );
     assert_eq!(stage.column("SELECT is_test::text AS value FROM events GROUP BY is_test").await, ["true"]);
-    assert_eq!(stage.column("SELECT user_id AS value FROM customers").await, [stage.owner_id.clone()]);
+    assert_eq!(stage.column("SELECT user_id AS value FROM customers").await, std::slice::from_ref(&stage.owner_id));
 
     stage.publish(&flow).await;
     assert_eq!(stage.start(&flow, entries.clone()).await, ["accepted 2 0 0 0"], "tests have invocations of their own");

@@ -75,6 +75,7 @@ impl Drop for TestDatabase {
 }
 
 /// The connection string of the cluster, without a database, ready for use with [`at`].
+#[expect(clippy::disallowed_methods, reason = "tests have no Config before they have a database")]
 async fn cluster() -> String {
     fs::create_dir_all(root()).unwrap();
     let lock = File::create(root().join("lock")).unwrap();

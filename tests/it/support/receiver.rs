@@ -76,10 +76,6 @@ impl Receiver {
         format!("http://{}/hook", self.address)
     }
 
-    pub fn port(&self) -> u16 {
-        self.address.port()
-    }
-
     /// Everything received so far.
     pub fn received(&self) -> Vec<Received> {
         self.inner.lock().received.clone()

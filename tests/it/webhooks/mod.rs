@@ -96,7 +96,7 @@ impl Scene {
         let now = self.test.app.clock().now();
         let mut event = NewEvent::new(name, self.test.app.ids().make(now), now);
         change(&mut event);
-        insert(&*self.test.app.read().await.unwrap(), self.env, &event).await;
+        insert(&self.test.app.read().await.unwrap(), self.env, &event).await;
         event.id
     }
 

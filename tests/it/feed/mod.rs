@@ -1,0 +1,5 @@
+//! The feed as an app follows it.
+
+mod follow;
+mod limits;
+mod track;
