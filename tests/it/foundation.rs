@@ -28,3 +28,15 @@ async fn a_server_without_requests_settles_and_stops() {
     assert_eq!(test.events().await, Vec::<String>::new());
     test.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn days_are_made_ahead_and_dropped_when_their_time_is_past() {
+    let test = TestApp::start().await;
+    let days = "SELECT right(inhrelid::regclass::text, 8) AS value FROM pg_inherits
+        WHERE inhparent = 'feed_changes'::regclass ORDER BY 1";
+    let before = test.column(days).await;
+    assert_eq!((before.first().unwrap().as_str(), before.last().unwrap().as_str()), ("20251231", "20260108"));
+    test.advance(std::time::Duration::from_secs(5 * 24 * 3600)).await;
+    let after = test.column(days).await;
+    assert_eq!((after.first().unwrap().as_str(), after.last().unwrap().as_str()), ("20260105", "20260113"));
+}
