@@ -16,7 +16,7 @@ pub struct Settings {
     /// Address and port to listen on; port 0 picks a free one
     #[arg(long, env = "CARDWIRE_LISTEN", default_value = "127.0.0.1:8080")]
     listen: String,
-    /// Origin under which clients reach this server, such as https://cards.example.com [default: http://<listen>]
+    /// Origin under which clients reach this server, scheme included [default: plain http at the listening address]
     #[arg(long, env = "CARDWIRE_ORIGIN")]
     origin: Option<String>,
     /// Directory of the private database, the master key and other files of this server

@@ -62,7 +62,10 @@ BEGIN
         SELECT relation.relname FROM pg_inherits
         JOIN pg_class relation ON relation.oid = pg_inherits.inhrelid
         WHERE pg_inherits.inhparent = parent
-          AND to_date(right(relation.relname, 8), 'YYYYMMDD') < ("before" AT TIME ZONE 'UTC')::date
+          -- CASE keeps the planner from reading dates out of the names of other tables.
+          AND CASE WHEN relation.relname ~ '_[0-9]{8}$'
+                   THEN to_date(right(relation.relname, 8), 'YYYYMMDD') < ("before" AT TIME ZONE 'UTC')::date
+                   ELSE false END
     LOOP
         EXECUTE format('DROP TABLE %I', child);
         dropped := dropped + 1;

@@ -62,7 +62,7 @@ fn introduce(ready: &Value) {
         "\nThe demo page: {origin}/demo\nThe workbench member: {} / {}\n\nOr by hand, from another terminal:\n\n\
          TOKEN=$(curl -s -u '{id}:{secret}' -d grant_type=client_credentials {origin}/oauth2/token | sed 's/.*\"access_token\":\"\\([^\"]*\\)\".*/\\1/')\n\
          curl -s {origin}/v1/{environment}/action-flow/{flow}/start -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' -d '{start}'\n\
-         curl -s \"{origin}/v1/{environment}/cards?limit=1\" -H \"Authorization: Bearer $TOKEN\"\n",
+         sleep 1; curl -s \"{origin}/v1/{environment}/cards?limit=1\" -H \"Authorization: Bearer $TOKEN\"\n",
         text("/owner/email"),
         text("/owner/password"),
     ));

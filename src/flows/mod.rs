@@ -1,7 +1,7 @@
 //! Action flows: versioned graphs of steps that send cards to customers, one run for each.
 //!
 //! Cast: a [`Flow`] has versions (`version`), whose definitions are [`graph::Graph`]s of [`step::Action`]s. A
-//! [`StartRequest`] names customers and what the flow is given; [`start`] turns it into [`Run`]s. The [`Engine`]
+//! [`StartRequest`] names customers and what the flow is given; [`mod@start`] turns it into [`Run`]s. The [`Engine`]
 //! moves runs from step to step and asks `cards` to deliver.
 //!
 //! Invariants: an invocation starts at most one run for a customer, for ever (`invocations`). A run keeps to the

@@ -28,3 +28,15 @@ async fn a_server_without_requests_settles_and_stops() {
     assert_eq!(test.events().await, Vec::<String>::new());
     test.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn days_are_made_ahead_and_dropped_when_their_time_is_past() {
+    let test = TestApp::start().await;
+    let days = "SELECT right(inhrelid::regclass::text, 8) AS value FROM pg_inherits
+        WHERE inhparent = 'feed_changes'::regclass ORDER BY 1";
+    let has = async |day: &str| test.column(days).await.iter().any(|found| found == day);
+    assert!(has("20251231").await && has("20260108").await && !has("20260109").await);
+    test.advance(std::time::Duration::from_secs(5 * 24 * 3600)).await;
+    assert!(!has("20251231").await && !has("20260104").await, "changes are kept for a day");
+    assert!(has("20260105").await && has("20260113").await);
+}

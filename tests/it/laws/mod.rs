@@ -1,5 +1,6 @@
 //! Laws: what must hold for the whole house, whoever adds to it.
 
+mod errors;
 mod imports;
 mod migrations;
 mod routes;

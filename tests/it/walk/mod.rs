@@ -1,5 +1,7 @@
 //! The first ten minutes, step by step, over the public protocols.
 
+use std::time::Duration;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use cardwire::secret::hmac_sha256;
@@ -76,8 +78,9 @@ async fn the_first_ten_minutes() {
     assert_eq!((&patch["from"], &patch["totalCount"], &patch["upserts"]), (&json!(1), &json!(0), &json!([])));
     assert_eq!(world.sdk(CUSTOMER, COMPLETE, variables(json!({ "choice": "yes" }))).await.errors(), ["card_closed"]);
 
-    // 10: the signed webhooks.
+    // 10: the signed webhooks; the app hears nothing twice.
     world.test.settle().await;
+    assert!(socket.silent_for(Duration::from_millis(200)).await);
     let received = receiver.received();
     assert_eq!(received.iter().map(Received::event).collect::<Vec<_>>(), ["card-published", "card-completed"]);
     for request in &received {
