@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use crate::report::{Report, millis, percentile};
 use crate::subject::Subject;
 
-const QUERY: &str = "subscription($c: ID!) { feed(containerId: $c) { __typename ... on FeedPatch { upserts { card { id metadata } } } } }";
+const QUERY: &str = "subscription($c: ID!) { feed(containerId: $c) { __typename ... on FeedPatch { upserts { card { id metadata { activeSince } } } } } }";
 const ROUNDS: usize = 400;
 const GAP: Duration = Duration::from_millis(15);
 
@@ -80,7 +80,8 @@ async fn measure(subject: &Subject, token: &str, subscribers: usize) -> (Vec<Dur
         }
     }
     let all = u32::try_from(subscribers).unwrap();
-    ready.acquire_many(all).await.unwrap().forget();
+    let settled = tokio::time::timeout(Duration::from_secs(30), ready.acquire_many(all)).await;
+    settled.expect("every subscriber gets its snapshot").unwrap().forget();
     let mut answered: HashMap<usize, Instant> = HashMap::new();
     let (mut from_commit, mut from_answer) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
@@ -128,7 +129,7 @@ async fn listen(
                 let published = since.parse::<jiff::Timestamp>().map_or(wall, jiff::Timestamp::as_millisecond);
                 let _ = arrivals.send(Arrival { customer: index, at, wall, published });
             }
-            _ => {}
+            _ => assert!(message["type"] != "error", "{message}"),
         }
     }
 }

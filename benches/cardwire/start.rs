@@ -10,13 +10,13 @@ use crate::load::drive;
 use crate::report::{Report, millis, percentile};
 use crate::subject::Subject;
 
-const TIME: Duration = Duration::from_secs(10);
+const TIME: Duration = Duration::from_secs(6);
 const TASKS: usize = 16;
 
 pub async fn run(subject: &Subject, report: &mut Report) {
     report.section(
         "`POST /start`: flows accepted per second",
-        "16 connections for 10 s, every flow for another new customer. An answered flow is durable: customer, permanent \
+        "16 connections for 6 s, every flow for another new customer. An answered flow is durable: customer, permanent \
          idempotency key, run, token and `action-flow-started` event are committed. The flow engine sends the cards at \
          the same time on the same two cores. The peer is pgbench, which commits the same rows to tables of the same \
          form with 16 clients and prepared statements, and does nothing else.",
@@ -80,7 +80,7 @@ fn pgbench(subject: &Subject, size: u64) -> Option<f64> {
         .ok()?;
     assert!(prepare.success(), "the peer's tables cannot be made");
     let output = Command::new(pgbench)
-        .args(["-n", "-M", "prepared", "-c", "16", "-j", "2", "-T", "10", "-h", &host, "-U", "cardwire", "-f"])
+        .args(["-n", "-M", "prepared", "-c", "16", "-j", "2", "-T", "6", "-h", &host, "-U", "cardwire", "-f"])
         .arg(&script)
         .arg("cardwire")
         .output()
