@@ -6,26 +6,20 @@ use async_graphql::parser::types::{DocumentOperations, ExecutableDocument, Opera
 use serde_json::{Map, Value};
 
 use crate::access::authenticate::Principal;
-use crate::access::rate::Limiter;
 use crate::access::{RequestInfo, SdkAccess};
 use crate::app::App;
 use crate::error::{Code, Error, Result};
 use crate::graphql::limits;
 use crate::graphql::schema::Schema;
-use crate::ids::{CustomerId, EnvId};
 use crate::text;
 
 /// The largest body or message of a customer's app.
 pub const SDK_BODY: usize = 256 * 1024;
-/// Operations per second of one customer, and how many may come at once.
-const SDK_RATE: u32 = 20;
-const SDK_BURST: u32 = 60;
 
 /// The schema, and what guards it.
 pub struct Endpoint {
     pub app: App,
     pub schema: Schema,
-    rate: Limiter<(EnvId, CustomerId)>,
 }
 
 /// An operation as a caller sends it.
@@ -77,7 +71,7 @@ impl Operation {
 
 impl Endpoint {
     pub fn new(app: App, schema: Schema) -> Endpoint {
-        Endpoint { app, schema, rate: Limiter::new(SDK_RATE, SDK_BURST) }
+        Endpoint { app, schema }
     }
 
     /// The largest body that a caller may send.
@@ -90,8 +84,8 @@ impl Endpoint {
 
     /// Parses and measures an operation, counts it for its caller, and gives it the caller's rights.
     pub fn prepare(&self, operation: Operation, principal: &Principal, info: &RequestInfo) -> Result<Ready> {
-        if let Principal::Sdk(SdkAccess { env, customer, .. }) = principal {
-            self.rate.take((*env, *customer), self.app.clock().now())?;
+        if let Principal::Sdk(SdkAccess { customer, .. }) = principal {
+            self.app.limits().sdk.take(*customer, self.app.clock().now())?;
         }
         limits::check_text(&operation.query)?;
         let document = parse_query(&operation.query)
