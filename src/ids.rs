@@ -135,6 +135,7 @@ id! {
     AuditId, "aud", "audit entry";
     CredentialId, "cred", "API credential", "api_credentials";
     SdkKeyId, "key", "SDK API key", "sdk_keys";
+    SdkFailureId, "sdkf", "failed SDK request";
     ThemeId, "thm", "theme", "themes";
     TemplateId, "tmpl", "card template", "card_templates";
     StreamId, "strm", "stream", "streams";

@@ -1,15 +1,17 @@
 //! Who is asking: from the headers of a request, or from the first message of a websocket (§2.2).
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use http::{HeaderMap, header};
 use serde_json::Value;
 
 use super::jwt::{self, Verified};
+use super::sdk_failure::{self, Refusal};
 use super::sdk_key::{self, SdkKey};
-use super::{RequestInfo, SdkAccess, SdkContext, Viewer, credential, session};
+use super::{Proof, RequestInfo, SdkAccess, SdkContext, Viewer, claim_mapping, credential, session};
 use crate::app::App;
-use crate::customers::profile;
+use crate::customers::{change, profile};
 use crate::error::{Code, Error, Result};
 use crate::ids::{CustomerId, EnvId, SdkKeyId};
 
@@ -169,6 +171,7 @@ fn both() -> Error {
 
 async fn customer(app: &App, name: &str, token: &str, sdk: SdkContext, info: RequestInfo) -> Result<SdkAccess> {
     let candidates = sdk_key::named(&*app.read().await?, name).await?;
+    let environments: Vec<EnvId> = candidates.iter().map(|key| key.environment_id).collect();
     let mut refusal = Error::new(Code::Unauthenticated, "the API key is unknown");
     let mut accepted: Vec<(SdkKey, Verified)> = Vec::new();
     for key in candidates {
@@ -178,17 +181,22 @@ async fn customer(app: &App, name: &str, token: &str, sdk: SdkContext, info: Req
         }
     }
     let (key, verified) = match accepted.len() {
-        0 => return Err(refusal),
+        0 => {
+            note_refusal(app, &environments, name, token, &refusal).await;
+            return Err(refusal);
+        }
         1 => accepted.remove(0),
         // The name says nothing about the environment, and a guess could show one environment's cards in another.
         _ => return Err(Error::new(Code::Unauthenticated, "several environments accept the token under this API key")),
     };
-    let customer = ensure_customer(app, key.environment_id, &verified.user_id).await?;
+    let customer = ensure_customer(app, &key, &verified).await?;
+    let proof = Proof { key_name: key.name, claims: verified.claims.into_iter().map(|(name, _)| name).collect() };
     Ok(SdkAccess {
         env: key.environment_id,
         customer,
         user_id: verified.user_id,
         key: key.id,
+        proof: Arc::new(proof),
         sdk,
         info,
         expires_at: verified.expires_at,
@@ -207,14 +215,31 @@ async fn verify(app: &App, key: &SdkKey, token: &str) -> Result<Verified> {
     }
 }
 
-/// The customer of a verified id. Only the first authentication writes.
-async fn ensure_customer(app: &App, env: EnvId, user_id: &str) -> Result<CustomerId> {
-    if let Some(known) = profile::find_by_user_id(&*app.read().await?, env, user_id).await? {
-        return Ok(known.id);
+/// The customer of a verified token. Only the first authentication writes, and one whose claims say something new.
+async fn ensure_customer(app: &App, key: &SdkKey, verified: &Verified) -> Result<CustomerId> {
+    let env = key.environment_id;
+    let known = profile::find_by_user_id(&*app.read().await?, env, &verified.user_id).await?;
+    let customer = match known {
+        Some(known) => known,
+        None => {
+            let user_ids = [verified.user_id.clone()];
+            let ensured = app.transact(async |tx| profile::ensure_in(tx, env, &user_ids).await).await?;
+            ensured.into_iter().next().ok_or_else(|| Error::internal("a customer was not made"))?
+        }
+    };
+    let mappings = key.claim_mappings()?;
+    if !mappings.is_empty() {
+        change::take_claims(app, &customer, claim_mapping::apply(&mappings, &verified.claims)).await?;
     }
-    let user_ids = [user_id.to_owned()];
-    let ensured = app.transact(async |tx| profile::ensure_in(tx, env, &user_ids).await).await?;
-    ensured.first().map(|customer| customer.id).ok_or_else(|| Error::internal("a customer was not made"))
+    Ok(customer.id)
+}
+
+async fn note_refusal(app: &App, environments: &[EnvId], name: &str, token: &str, refusal: &Error) {
+    let claims = jwt::unverified_claim_names(token);
+    for env in environments {
+        let refusal = Refusal { code: refusal.code(), operation: None, key_name: name, claims: &claims };
+        sdk_failure::note(app, *env, refusal).await;
+    }
 }
 
 async fn anonymous(app: &App, name: &str) -> Result<Principal> {

@@ -20,11 +20,13 @@ pub mod member;
 pub mod organisation;
 pub mod rate;
 pub mod role;
+pub mod sdk_failure;
 pub mod sdk_key;
 pub mod session;
 pub mod setup;
 
 mod access_token;
+mod claim_mapping;
 mod credential_role;
 mod default_role;
 mod jwt;
@@ -36,10 +38,11 @@ mod standing;
 mod viewer;
 
 pub use authenticate::Principal;
+pub use claim_mapping::ClaimMapping;
 pub use credential_role::CredentialRole;
 pub use default_role::DefaultRole;
 pub use permission::{Grants, Level, Resource};
-pub use viewer::{Access, Actor, RequestInfo, SdkAccess, SdkContext, Viewer};
+pub use viewer::{Access, Actor, Proof, RequestInfo, SdkAccess, SdkContext, Viewer};
 
 use crate::error::{Error, Result};
 

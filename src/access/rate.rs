@@ -8,7 +8,10 @@ use parking_lot::Mutex;
 use crate::clock::Time;
 use crate::config::Rates;
 use crate::error::{Error, Result};
-use crate::ids::{CredentialId, CustomerId};
+use crate::ids::{CredentialId, CustomerId, EnvId};
+
+/// Failed SDK requests that an environment writes down in a second.
+const SDK_FAILURES: u32 = 20;
 
 /// The limits of a process, by whom they hold (§2.4).
 pub struct Limits {
@@ -18,6 +21,8 @@ pub struct Limits {
     pub token: Limiter<CredentialId>,
     /// Operations of a customer's SDK.
     pub sdk: Limiter<CustomerId>,
+    /// Failed SDK requests that an environment writes down.
+    pub sdk_failures: Limiter<EnvId>,
 }
 
 impl Limits {
@@ -26,6 +31,7 @@ impl Limits {
             rest: Limiter::new(rates.rest, rates.rest.saturating_mul(2)),
             token: Limiter::new(rates.token, rates.token),
             sdk: Limiter::new(rates.sdk, rates.sdk.saturating_mul(3)),
+            sdk_failures: Limiter::new(SDK_FAILURES, SDK_FAILURES * 5),
         }
     }
 }

@@ -2,11 +2,12 @@
 
 use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use url::Url;
 
 use super::jwt::{Keys, Rules};
-use super::{Access, Level, Resource, audit};
+use super::{Access, ClaimMapping, Level, Resource, audit, claim_mapping};
 use crate::app::App;
 use crate::clock::Time;
 use crate::db::OnConstraint;
@@ -37,6 +38,8 @@ pub struct SdkKey {
     pub allowed_issuers: Vec<String>,
     pub allowed_audiences: Vec<String>,
     pub user_id_claim: Option<String>,
+    /// A list of [`ClaimMapping`].
+    pub claim_mappings: Value,
     pub created_at: Time,
     pub updated_at: Time,
     pub revision: i32,
@@ -51,6 +54,11 @@ impl SdkKey {
             allowed_audiences: self.allowed_audiences.clone(),
             user_id_claim: self.user_id_claim.clone(),
         }
+    }
+
+    /// What tokens say of the profiles of their customers.
+    pub fn claim_mappings(&self) -> Result<Vec<ClaimMapping>> {
+        Ok(Vec::deserialize(&self.claim_mappings)?)
     }
 
     /// Where the keys are published, when they are.
@@ -129,6 +137,7 @@ pub struct Settings {
     pub allowed_audiences: Option<Vec<String>>,
     /// `Some(None)` goes back to `sub`.
     pub user_id_claim: Option<Option<String>>,
+    pub claim_mappings: Option<Vec<ClaimMapping>>,
 }
 
 impl Settings {
@@ -156,7 +165,14 @@ impl Settings {
         if self.user_id_claim.as_ref().and_then(Option::as_ref).is_some_and(|claim| !(1..=128).contains(&claim.len())) {
             violations.add("/userIdClaim", "must be 1 to 128 bytes");
         }
+        if let Some(mappings) = &self.claim_mappings {
+            violations.check(claim_mapping::check(mappings));
+        }
         violations.finish()
+    }
+
+    fn mappings(&self) -> Result<Option<Value>> {
+        Ok(self.claim_mappings.as_ref().map(serde_json::to_value).transpose()?)
     }
 
     fn fields(&self) -> Vec<&'static str> {
@@ -170,6 +186,7 @@ impl Settings {
             self.allowed_issuers.as_ref().map(|_| "allowedIssuers"),
             self.allowed_audiences.as_ref().map(|_| "allowedAudiences"),
             self.user_id_claim.as_ref().map(|_| "userIdClaim"),
+            self.claim_mappings.as_ref().map(|_| "claimMappings"),
         ]
         .into_iter()
         .flatten()
@@ -183,6 +200,7 @@ pub async fn create(app: &App, access: &Access, settings: Settings) -> Result<Sd
     let material =
         settings.material.as_ref().ok_or_else(|| Error::invalid("/publicKey", "a public key or a set is required"))?;
     settings.check(app)?;
+    let mappings = settings.mappings()?.unwrap_or_else(|| json!([]));
     app.transact(async |tx| {
         let key: SdkKey = diesel::insert_into(sdk_keys::table)
             .values((
@@ -196,6 +214,7 @@ pub async fn create(app: &App, access: &Access, settings: Settings) -> Result<Sd
                 sdk_keys::allowed_issuers.eq(settings.allowed_issuers.as_deref().unwrap_or_default()),
                 sdk_keys::allowed_audiences.eq(settings.allowed_audiences.as_deref().unwrap_or_default()),
                 sdk_keys::user_id_claim.eq(settings.user_id_claim.as_ref().and_then(Option::as_deref)),
+                sdk_keys::claim_mappings.eq(mappings),
                 sdk_keys::created_at.eq(tx.now()),
                 sdk_keys::updated_at.eq(tx.now()),
             ))
@@ -223,6 +242,7 @@ pub async fn update(
     access.require(Resource::SdkApiKey, Level::Edit)?;
     settings.check(app)?;
     let material = settings.material.as_ref();
+    let mappings = settings.mappings()?;
     app.transact(async |tx| {
         let changed: Option<SdkKey> = diesel::update(sdk_keys::table.find((access.env(), id)))
             .set((
@@ -234,6 +254,7 @@ pub async fn update(
                 settings.allowed_issuers.as_ref().map(|issuers| sdk_keys::allowed_issuers.eq(issuers)),
                 settings.allowed_audiences.as_ref().map(|audiences| sdk_keys::allowed_audiences.eq(audiences)),
                 settings.user_id_claim.as_ref().map(|claim| sdk_keys::user_id_claim.eq(claim)),
+                mappings.as_ref().map(|mappings| sdk_keys::claim_mappings.eq(mappings)),
                 sdk_keys::updated_at.eq(tx.now()),
                 sdk_keys::revision.eq(sdk_keys::revision + 1),
             ))

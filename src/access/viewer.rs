@@ -185,6 +185,14 @@ pub struct SdkContext {
     pub app_version: Option<String>,
 }
 
+/// By what a customer in an app was known, for the log of failed requests.
+#[derive(Debug, Default)]
+pub struct Proof {
+    pub key_name: String,
+    /// The names of the claims in the token.
+    pub claims: Vec<String>,
+}
+
 /// A customer in an app, authenticated by a token of the app's owner.
 #[derive(Clone, Debug)]
 pub struct SdkAccess {
@@ -193,6 +201,7 @@ pub struct SdkAccess {
     /// The customer's id as the caller knows it.
     pub user_id: String,
     pub key: SdkKeyId,
+    pub proof: Arc<Proof>,
     pub sdk: SdkContext,
     pub info: RequestInfo,
     /// When the token ends.

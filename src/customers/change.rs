@@ -6,7 +6,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Jsonb, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::preferences;
@@ -208,6 +208,22 @@ pub async fn update_me(
     .await
 }
 
+/// Takes over what the claims of a verified token say of the profile. Values that a field does not allow are left
+/// out, and nothing is written when nothing changes.
+pub(crate) async fn take_claims(app: &App, customer: &Customer, said: Map<String, Value>) -> Result<()> {
+    let held: HashMap<&str, Option<&str>> = CORE_FIELDS.into_iter().zip(customer.core()).collect();
+    let news = said.into_iter().filter(|(name, value)| {
+        held.get(name.as_str()).is_some_and(|held| *held != value.as_str())
+            && check_profile(&json!({ name: value }), "").is_ok()
+    });
+    let change = Change { core: news.collect(), ..Change::default() };
+    if change == Change::default() {
+        return Ok(());
+    }
+    let changes = [(customer.user_id.clone(), change)];
+    app.transact(async |tx| write_in(tx, customer.environment_id, &changes).await.map(drop)).await
+}
+
 fn check_size(entries: usize) -> Result<()> {
     if entries > MOST_CHANGES {
         return Err(Error::invalid("", format!("one call writes at most {MOST_CHANGES} customers")));
@@ -319,8 +335,6 @@ async fn store_in(tx: &mut Tx, env: EnvId, changed: &[Customer]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn parse(entry: &Value) -> Result<(String, Change)> {

@@ -458,6 +458,19 @@ diesel::table! {
 }
 
 diesel::table! {
+    sdk_failures (environment_id, id) {
+        environment_id -> Uuid,
+        id -> Uuid,
+        at -> Timestamptz,
+        status -> Int4,
+        code -> Text,
+        operation -> Nullable<Text>,
+        key_name -> Text,
+        claims -> Array<Text>,
+    }
+}
+
+diesel::table! {
     sdk_keys (environment_id, id) {
         environment_id -> Uuid,
         id -> Uuid,
@@ -472,6 +485,7 @@ diesel::table! {
         created_at -> Timestamptz,
         updated_at -> Timestamptz,
         revision -> Int4,
+        claim_mappings -> Jsonb,
     }
 }
 
@@ -661,6 +675,7 @@ diesel::joinable!(groups -> organisations (organisation_id));
 diesel::joinable!(member_invitations -> organisations (organisation_id));
 diesel::joinable!(members -> organisations (organisation_id));
 diesel::joinable!(roles -> organisations (organisation_id));
+diesel::joinable!(sdk_failures -> environments (environment_id));
 diesel::joinable!(sdk_keys -> environments (environment_id));
 diesel::joinable!(streams -> environments (environment_id));
 diesel::joinable!(themes -> environments (environment_id));
@@ -698,6 +713,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     run_steps,
     runs,
     sdk_events,
+    sdk_failures,
     sdk_keys,
     sign_in_attempts,
     starts,

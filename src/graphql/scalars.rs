@@ -87,6 +87,7 @@ id_scalars!(
     RoleId,
     GroupId,
     AuditId,
+    SdkFailureId,
     CredentialId,
     SdkKeyId,
     ThemeId,

@@ -11,11 +11,11 @@ const LEEWAY: f64 = 60.0;
 const SECONDS_PER_DAY: f64 = 86_400.0;
 
 /// Steps 3 to 5 of §3.5.
-pub(super) fn check(claims: &Map<String, Value>, rules: &Rules, now: Time) -> Result<Verified> {
-    let expires_at = check_times(claims, rules, now)?;
-    check_origin(claims, rules)?;
-    let user_id = user_id(claims, rules)?;
-    Ok(Verified { user_id, expires_at })
+pub(super) fn check(claims: Map<String, Value>, rules: &Rules, now: Time) -> Result<Verified> {
+    let expires_at = check_times(&claims, rules, now)?;
+    check_origin(&claims, rules)?;
+    let user_id = user_id(&claims, rules)?;
+    Ok(Verified { user_id, expires_at, claims })
 }
 
 fn check_times(claims: &Map<String, Value>, rules: &Rules, now: Time) -> Result<Time> {

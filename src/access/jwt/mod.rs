@@ -35,6 +35,7 @@ pub(crate) struct Rules {
 pub(crate) struct Verified {
     pub user_id: String,
     pub expires_at: Time,
+    pub claims: Map<String, Value>,
 }
 
 /// Verifies a customer's token: algorithm and key, signature, times, issuer and audience, user id.
@@ -52,12 +53,18 @@ pub(crate) fn verify(token: &str, keys: &Keys, rules: &Rules, now: Time) -> Resu
     validation.required_spec_claims.clear();
     let decoded = jsonwebtoken::decode::<Map<String, Value>>(token, key, &validation)
         .map_err(|_| refused("the token's signature does not match"))?;
-    claims::check(&decoded.claims, rules, now)
+    claims::check(decoded.claims, rules, now)
 }
 
 /// The `kid` a token names, before anything about it is known to be true.
 pub(crate) fn unverified_key_id(token: &str) -> Option<String> {
     jsonwebtoken::decode_header(token).ok()?.kid
+}
+
+/// The names of the claims of a token, before anything about it is known to be true.
+pub(crate) fn unverified_claim_names(token: &str) -> Vec<String> {
+    let claims = jsonwebtoken::dangerous::insecure_decode::<Map<String, Value>>(token);
+    claims.map(|decoded| decoded.claims.keys().cloned().collect()).unwrap_or_default()
 }
 
 fn refused(detail: impl Into<String>) -> Error {

@@ -7,6 +7,7 @@ mod group;
 mod invitation;
 mod member;
 mod role;
+mod sdk_failure;
 mod sdk_key;
 mod setup;
 
@@ -27,6 +28,7 @@ pub struct AccessQuery(
     role::RoleQuery,
     group::GroupQuery,
     audit::AuditQuery,
+    sdk_failure::SdkFailureQuery,
 );
 
 #[derive(MergedObject, Default)]

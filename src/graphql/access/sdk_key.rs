@@ -2,6 +2,7 @@
 
 use async_graphql::{Context, Enum, ID, InputObject, MaybeUndefined, Object, SimpleObject};
 
+use crate::access::ClaimMapping;
 use crate::access::sdk_key::{self, Material, SdkKey, Settings};
 use crate::clock::Time;
 use crate::db::page::PageRequest;
@@ -65,6 +66,11 @@ impl SdkApiKey {
         self.0.user_id_claim.as_deref()
     }
 
+    /// Claims that fill fields of the customer's profile at each authentication.
+    async fn claim_mappings(&self) -> Result<Vec<ClaimMappingEntry>> {
+        Ok(self.0.claim_mappings()?.into_iter().map(ClaimMappingEntry).collect())
+    }
+
     async fn created(&self) -> Time {
         self.0.created_at
     }
@@ -76,6 +82,34 @@ impl SdkApiKey {
     async fn revision(&self) -> i32 {
         self.0.revision
     }
+}
+
+/// A claim that fills a field of the customer's profile.
+struct ClaimMappingEntry(ClaimMapping);
+
+#[Object(name = "ClaimMapping")]
+impl ClaimMappingEntry {
+    /// A JSONPath into the claims.
+    async fn claim(&self) -> &str {
+        &self.0.claim
+    }
+
+    async fn field(&self) -> &str {
+        &self.0.field
+    }
+}
+
+#[derive(InputObject)]
+struct ClaimMappingInput {
+    /// A JSONPath into the claims, such as `$.email`.
+    claim: String,
+    /// A core field of profiles.
+    field: String,
+}
+
+fn mappings(given: Option<Vec<ClaimMappingInput>>) -> Option<Vec<ClaimMapping>> {
+    let mapping = |given: ClaimMappingInput| ClaimMapping { claim: given.claim, field: given.field };
+    given.map(|given| given.into_iter().map(mapping).collect())
 }
 
 #[derive(InputObject)]
@@ -94,6 +128,7 @@ struct CreateSdkApiKeyInput {
     allowed_audiences: Option<Vec<String>>,
     /// Default `sub`.
     user_id_claim: Option<String>,
+    claim_mappings: Option<Vec<ClaimMappingInput>>,
 }
 
 #[derive(InputObject)]
@@ -107,6 +142,7 @@ struct UpdateSdkApiKeyInput {
     allowed_audiences: Option<Vec<String>>,
     /// Null goes back to `sub`.
     user_id_claim: MaybeUndefined<String>,
+    claim_mappings: Option<Vec<ClaimMappingInput>>,
     expected_revision: Option<i32>,
 }
 
@@ -183,6 +219,7 @@ impl SdkKeyMutation {
             allowed_issuers: input.allowed_issuers,
             allowed_audiences: input.allowed_audiences,
             user_id_claim: input.user_id_claim.map(Some),
+            claim_mappings: mappings(input.claim_mappings),
         };
         let key = sdk_key::create(context::app(ctx)?, &access, settings).await?;
         Ok(CreatePayload { api_key: SdkApiKey(key) })
@@ -202,6 +239,7 @@ impl SdkKeyMutation {
                 MaybeUndefined::Null => Some(None),
                 MaybeUndefined::Value(claim) => Some(Some(claim)),
             },
+            claim_mappings: mappings(input.claim_mappings),
         };
         let key = sdk_key::update(app, &access, input.id, settings, input.expected_revision).await?;
         Ok(UpdatePayload { api_key: SdkApiKey(key) })

@@ -2,11 +2,14 @@
 
 use async_graphql::Variables;
 use async_graphql::parser::parse_query;
-use async_graphql::parser::types::{DocumentOperations, ExecutableDocument, OperationDefinition, OperationType};
+use async_graphql::parser::types::{
+    DocumentOperations, ExecutableDocument, OperationDefinition, OperationType, Selection,
+};
 use serde_json::{Map, Value};
 
 use crate::access::authenticate::Principal;
-use crate::access::{RequestInfo, SdkAccess};
+use crate::access::sdk_failure::{self, Refusal};
+use crate::access::{Proof, RequestInfo, SdkAccess};
 use crate::app::App;
 use crate::error::{Code, Error, Result};
 use crate::graphql::limits;
@@ -34,6 +37,8 @@ pub struct Operation {
 pub struct Ready {
     pub request: async_graphql::Request,
     pub kind: OperationType,
+    /// What the operation is called in logs.
+    pub label: Option<String>,
 }
 
 impl Operation {
@@ -94,6 +99,7 @@ impl Endpoint {
         let chosen = chosen(&document, operation.name.as_deref())?;
         limits::check(&document, chosen, &variables)?;
         let kind = chosen.ty;
+        let label = label(&document, operation.name.as_deref());
         let mut request = async_graphql::Request::new(operation.query).variables(variables);
         request.operation_name = operation.name;
         request.set_parsed_query(document);
@@ -103,7 +109,29 @@ impl Endpoint {
             Principal::Sdk(access) => request.data(access.clone()),
             Principal::Anonymous | Principal::SdkAnonymous { .. } => request,
         };
-        Ok(Ready { request, kind })
+        Ok(Ready { request, kind, label })
+    }
+
+    /// Notes that an operation of an app was refused, for the members who look after the app (specification 3.5).
+    pub async fn note_refusal(&self, principal: &Principal, operation: Option<&str>, code: Option<Code>) {
+        if let (Principal::Sdk(access), Some(code)) = (principal, code) {
+            let Proof { key_name, claims } = &*access.proof;
+            sdk_failure::note(&self.app, access.env, Refusal { code, operation, key_name, claims }).await;
+        }
+    }
+}
+
+/// The name of the operation, or of the field that one without a name asks first.
+fn label(document: &ExecutableDocument, name: Option<&str>) -> Option<String> {
+    match (&document.operations, name) {
+        (_, Some(name)) => Some(name.to_owned()),
+        (DocumentOperations::Multiple(operations), None) => operations.keys().next().map(ToString::to_string),
+        (DocumentOperations::Single(operation), None) => {
+            operation.node.selection_set.node.items.iter().find_map(|selection| match &selection.node {
+                Selection::Field(field) => Some(field.node.name.node.to_string()),
+                _ => None,
+            })
+        }
     }
 }
 

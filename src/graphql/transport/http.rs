@@ -77,7 +77,7 @@ pub async fn handle(
         };
     }
     match answer(&endpoint, &parts, body, peer).await {
-        Ok(answer) => executed(media, errors::finish(answer)),
+        Ok(answer) => executed(media, answer),
         Err(error) => refused(media, &error),
     }
 }
@@ -96,9 +96,15 @@ async fn answer(endpoint: &Endpoint, parts: &Parts, body: Body, peer: SocketAddr
         Operation::read(parse(&read(body, endpoint.body_limit(&principal)).await?)?)?
     };
     let address = authenticate::client_address(&endpoint.app, &parts.headers, peer.ip());
-    let ready = endpoint.prepare(operation, &principal, &RequestInfo { address: Some(address) })?;
-    check_kind(&parts.method, ready.kind)?;
-    Ok(endpoint.schema.execute(ready.request).await)
+    let ready = endpoint.prepare(operation, &principal, &RequestInfo { address: Some(address) });
+    let label = ready.as_ref().ok().and_then(|ready| ready.label.clone());
+    let answer = match ready.and_then(|ready| check_kind(&parts.method, ready.kind).map(|()| ready)) {
+        Ok(ready) => Ok(errors::finish(endpoint.schema.execute(ready.request).await)),
+        Err(error) => Err(error),
+    };
+    let code = answer.as_ref().map_or_else(|error| Some(error.code()), errors::code);
+    endpoint.note_refusal(&principal, label.as_deref(), code).await;
+    answer
 }
 
 fn check_kind(method: &Method, kind: OperationType) -> Result<()> {

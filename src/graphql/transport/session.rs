@@ -118,6 +118,7 @@ mod tests {
             customer: ids.unguessable(),
             user_id: "u".into(),
             key: ids.unguessable(),
+            proof: Arc::default(),
             sdk: SdkContext::default(),
             info: RequestInfo::default(),
             expires_at,

@@ -16,7 +16,7 @@ use futures_util::stream::{AbortHandle, BoxStream, SelectAll, StreamExt, abortab
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::endpoint::{Endpoint, Operation, SDK_BODY};
+use super::endpoint::{Endpoint, Operation, Ready, SDK_BODY};
 use super::protocol::{ClientMessage, Close, SUB_PROTOCOL, ServerMessage};
 use super::session::{Due, Session};
 use crate::access::authenticate;
@@ -92,6 +92,7 @@ struct Connection {
 
 struct Running {
     number: u64,
+    label: Option<String>,
     kind: OperationType,
     abort: AbortHandle,
 }
@@ -261,9 +262,13 @@ impl Connection {
         };
         let Some(session) = &mut self.session else { return Err(Close::unauthorized().into()) };
         session.refresh();
+        let name = operation.name.clone();
         let ready = match self.endpoint.prepare(operation, &session.principal, &session.info) {
             Ok(ready) => ready,
-            Err(error) => return self.refuse(&id, &error).await,
+            Err(error) => {
+                self.endpoint.note_refusal(&session.principal, name.as_deref(), Some(error.code())).await;
+                return self.refuse(&id, &error).await;
+            }
         };
         let (limit, what) = match ready.kind {
             OperationType::Subscription => (SUBSCRIPTIONS, "subscriptions"),
@@ -276,11 +281,12 @@ impl Connection {
             return self.refuse(&id, &error).await;
         }
         let request = ready.request.data(session.renewal().clone());
-        self.start(id.into(), ready.kind, request);
+        self.start(id.into(), Ready { request, ..ready });
         Ok(())
     }
 
-    fn start(&mut self, id: Arc<str>, kind: OperationType, request: async_graphql::Request) {
+    fn start(&mut self, id: Arc<str>, ready: Ready) {
+        let Ready { request, kind, label } = ready;
         self.operations += 1;
         let number = self.operations;
         let (answers, abort) = abortable(self.endpoint.schema.execute_stream(request));
@@ -290,20 +296,22 @@ impl Connection {
         };
         let end = once(std::future::ready(step(None)));
         self.answers.push(answers.map(move |answer| step(Some(Box::new(answer)))).chain(end).boxed());
-        self.running.insert(id, Running { number, kind, abort });
+        self.running.insert(id, Running { number, label, kind, abort });
     }
 
     async fn step(&mut self, step: Step) -> Result<(), End> {
         let Step { id, number, answer } = step;
-        let kind = match self.running.get(&id) {
-            Some(running) if running.number == number => running.kind,
-            _ => return Ok(()),
-        };
+        let Some(running) = self.running.get(&id).filter(|running| running.number == number) else { return Ok(()) };
+        let kind = running.kind;
         let Some(answer) = answer else {
             self.running.remove(&id);
             return self.say(&ServerMessage::Complete { id: &id }).await;
         };
         let answer = errors::finish(*answer);
+        if let Some(session) = &self.session {
+            let label = running.label.as_deref();
+            self.endpoint.note_refusal(&session.principal, label, errors::code(&answer)).await;
+        }
         let nothing = answer.data == async_graphql::Value::Null && !answer.errors.is_empty();
         if errors::is_refusal(&answer) || (nothing && kind == OperationType::Subscription) {
             if let Some(running) = self.running.remove(&id) {

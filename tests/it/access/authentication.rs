@@ -185,3 +185,62 @@ async fn the_address_is_the_peers_unless_a_trusted_proxy_says_otherwise() {
     let refused = from_headers(&office.test.app, &headers, "10.0.0.1".parse().unwrap()).await.unwrap_err();
     assert_eq!(refused.code(), Code::BadRequest);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn claims_fill_the_profile_and_write_only_what_is_new() {
+    let office = Office::open().await;
+    let mappings = json!([{ "claim": "$.email", "field": "email" }, { "claim": "$.home.city", "field": "city" },
+        { "claim": "$.zone", "field": "timezone" }, { "claim": "$.roles[*]", "field": "region" }]);
+    create(&office, &json!({ "claimMappings": mappings })).await;
+    let enter = async |claims: &Value| {
+        customer(&office, &json!({ "apiKey": "web", "authToken": sign(&office, claims) })).await;
+        let row = "SELECT concat_ws(' ', email, city, timezone, region, updated_at::text) AS value FROM customers";
+        office.test.column(row).await.remove(0)
+    };
+    let ana = json!({ "email": "ana@example.org", "home": { "city": "Porto" }, "zone": "Mars", "roles": ["a", "b"] });
+    let first = enter(&ana).await;
+    assert!(first.starts_with("ana@example.org Porto 2026"), "{first}");
+    office.test.advance(std::time::Duration::from_secs(60)).await;
+    assert_eq!(enter(&ana).await, first, "nothing new was said, so nothing is written");
+    let moved = enter(&json!({ "home": { "city": "Faro" }, "zone": "Europe/Lisbon" })).await;
+    assert!(moved.starts_with("ana@example.org Faro Europe/Lisbon 2026"), "{moved}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_see_why_apps_are_refused() {
+    const LIST: &str = "query($env: ID!, $first: Int, $after: String) {
+        failedSdkRequests(environmentId: $env, first: $first, after: $after) {
+            nodes { status code operation keyName claims } pageInfo { hasNextPage endCursor } } }";
+    let office = Office::open().await;
+    create(&office, &json!({ "maxTokenDays": 1 })).await;
+    let week = office.test.app.clock().now().as_second() + 7 * 86_400;
+    let refused = sign(&office, &json!({ "exp": week, "secret": "never shown" }));
+    assert!(connect(&office, &json!({ "apiKey": "web", "authToken": refused })).await.is_err());
+    let token = format!("Bearer {}", sign(&office, &json!({})));
+    let headers = [("authorization", token.as_str()), ("x-cardwire-api-key", "web")];
+    let missing = "mutation Finish { dismissCard(input: { containerId: \"ctnr_x\", cardId: \"card_x\" }) { ok } }";
+    office.test.client.graphql_with(&headers, missing, json!({})).await;
+    let unread = "query Wrong { nothing";
+    office.test.client.graphql_with(&headers, unread, json!({})).await;
+    let seen = office.ask(LIST, json!({ "env": office.env })).await["failedSdkRequests"]["nodes"].clone();
+    assert_eq!(
+        seen,
+        json!([
+            { "status": 400, "code": "bad_request", "operation": null, "keyName": "web", "claims": ["exp", "iat", "sub"] },
+            { "status": 404, "code": "not_found", "operation": "Finish", "keyName": "web", "claims": ["exp", "iat", "sub"] },
+            { "status": 401, "code": "unauthenticated", "operation": null, "keyName": "web",
+              "claims": ["exp", "iat", "secret", "sub"] },
+        ])
+    );
+    for _ in 0..12 {
+        office.test.advance(std::time::Duration::from_secs(5)).await;
+        for _ in 0..10 {
+            assert!(connect(&office, &json!({ "apiKey": "web", "authToken": "x.y.z" })).await.is_err());
+        }
+    }
+    let kept = office.test.column("SELECT count(*)::text AS value FROM sdk_failures").await;
+    assert_eq!(kept, ["100"], "the oldest are forgotten");
+    let page =
+        office.ask(LIST, json!({ "env": office.env, "first": 2 })).await["failedSdkRequests"]["pageInfo"].clone();
+    assert_eq!(page["hasNextPage"], true);
+}

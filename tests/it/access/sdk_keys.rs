@@ -54,6 +54,11 @@ async fn keys_that_cannot_verify_are_refused_with_a_pointer() {
         (json!({ "maxTokenDays": 0 }), "validation_failed /maxTokenDays"),
         (json!({ "allowedIssuers": [""] }), "validation_failed /allowedIssuers"),
         (json!({ "userIdClaim": "" }), "validation_failed /userIdClaim"),
+        (
+            json!({ "claimMappings": [{ "claim": "$.a", "field": "user_type" }] }),
+            "validation_failed /claimMappings/0/field",
+        ),
+        (json!({ "claimMappings": [{ "claim": "a b", "field": "city" }] }), "validation_failed /claimMappings/0/claim"),
         (json!({ "jwks": { "keys": [] } }), "validation_failed /jwks"),
         (json!({ "type": "JWKS", "publicKey": none, "jwks": {} }), "validation_failed /jwks"),
         (json!({ "type": "JWKS", "publicKey": none, "jwks": { "keys": [] } }), "validation_failed /jwks/keys"),

@@ -1,0 +1,2 @@
+DROP TABLE sdk_failures;
+ALTER TABLE sdk_keys DROP COLUMN claim_mappings;
