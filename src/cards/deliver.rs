@@ -160,11 +160,7 @@ fn assemble(tx: &Tx, env: EnvId, order: Order<'_>) -> Result<CardInstance, Strin
         active_since: active,
         closed_at: None,
         snooze_interval: content.delivery().snooze_interval.clone(),
-        definition: json!({
-            "topCard": rendered.top_card,
-            "subviews": rendered.subviews,
-            "actions": rendered.actions,
-        }),
+        definition: rendered.definition(),
         runtime_variables: rendered.runtime_variables,
         variables: Value::Object(variables),
         detail: origin.detail,
@@ -181,7 +177,7 @@ fn assemble(tx: &Tx, env: EnvId, order: Order<'_>) -> Result<CardInstance, Strin
 }
 
 /// What is wrong, in one line; several faults are joined.
-fn message(error: &Error) -> String {
+pub(super) fn message(error: &Error) -> String {
     let line = |violation: &crate::error::Violation| match &violation.pointer {
         Some(pointer) if !pointer.is_empty() => format!("{} at {pointer}", violation.detail),
         _ => violation.detail.clone(),

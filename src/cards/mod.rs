@@ -29,6 +29,7 @@ pub mod template;
 pub mod timers;
 pub mod track;
 pub(crate) mod transition;
+pub mod update;
 pub mod variable;
 pub mod version;
 

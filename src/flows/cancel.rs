@@ -12,11 +12,11 @@ use crate::access::{Access, Level, Resource, audit};
 use crate::app::App;
 use crate::cards::bulk::{self, Closing};
 use crate::cards::select::{MAXIMUM, Reach, Selector};
-use crate::db::schema::{invocations, runs};
+use crate::db::schema::{invocations, runs, starts};
 use crate::db::{Prepared, Tx};
 use crate::error::{Error, Result};
 use crate::events::{NewEvent, record_in};
-use crate::ids::{EnvId, FlowId, RunId};
+use crate::ids::{EnvId, FlowId, LifecycleId, RunId};
 
 /// Which runs of a flow are meant.
 #[derive(Clone, Debug)]
@@ -24,6 +24,8 @@ pub enum Chosen {
     Run(RunId),
     /// All that an invocation started, tests included.
     Invocation(String),
+    /// All that one entry of a start request started.
+    Lifecycle(LifecycleId),
 }
 
 /// What happens to the open cards of cancelled runs.
@@ -71,6 +73,7 @@ async fn cancel_cards(app: &App, access: &Access, flow: FlowId, chosen: Chosen) 
     match chosen {
         Chosen::Run(run) => selector.run = Some(run),
         Chosen::Invocation(invocation) => selector.invocation = Some(invocation),
+        Chosen::Lifecycle(lifecycle) => selector.lifecycle = Some(lifecycle),
     }
     let reach = Reach { multiple: true, limit: MAXIMUM, ..Reach::default() };
     let mut cancelled = 0;
@@ -83,7 +86,7 @@ async fn cancel_cards(app: &App, access: &Access, flow: FlowId, chosen: Chosen) 
     }
 }
 
-async fn choose(tx: &Tx, env: EnvId, flow: FlowId, chosen: &Chosen) -> Result<Vec<RunId>> {
+pub(super) async fn choose(tx: &Tx, env: EnvId, flow: FlowId, chosen: &Chosen) -> Result<Vec<RunId>> {
     let found = match chosen {
         Chosen::Run(id) => {
             let query =
@@ -94,6 +97,15 @@ async fn choose(tx: &Tx, env: EnvId, flow: FlowId, chosen: &Chosen) -> Result<Ve
             let query = invocations::table
                 .filter(invocations::environment_id.eq(env).and(invocations::flow_id.eq(flow)))
                 .filter(invocations::is_test.eq_any([false, true]).and(invocations::invocation.eq(invocation)));
+            query.select(invocations::run_id).load(&mut tx.conn()).await?
+        }
+        Chosen::Lifecycle(lifecycle) => {
+            let entry = starts::table.find((env, lifecycle)).select(starts::invocation).into_boxed();
+            let query = invocations::table
+                .inner_join(runs::table.on(runs::environment_id.eq(env).and(runs::id.eq(invocations::run_id))))
+                .filter(invocations::environment_id.eq(env).and(invocations::flow_id.eq(flow)))
+                .filter(invocations::is_test.eq_any([false, true]).and(invocations::invocation.eq_any(entry)))
+                .filter(runs::lifecycle_id.eq(lifecycle));
             query.select(invocations::run_id).load(&mut tx.conn()).await?
         }
     };

@@ -11,7 +11,7 @@
 //! pays for its statements once.
 
 mod claim;
-mod execute;
+pub(super) mod execute;
 pub(super) mod load;
 mod poison;
 mod settle;

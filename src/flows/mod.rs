@@ -17,6 +17,7 @@ mod flow;
 mod graph;
 mod outcome;
 mod request;
+mod revise;
 mod run;
 mod start;
 mod step;
@@ -31,6 +32,7 @@ pub use flow::{
 pub use graph::Graph;
 pub use outcome::{EntryError, EntryOutcome, EntryStatus, Started};
 pub use request::StartRequest;
+pub use revise::{Revised, update_variables};
 pub use run::{FinishedStep, Run, RunFilter, RunStatus};
 pub use start::{Mode, start, test};
 pub use version::publish;

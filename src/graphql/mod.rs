@@ -21,6 +21,7 @@ pub mod errors;
 pub mod events;
 pub mod flows;
 pub mod limits;
+pub mod runs;
 pub mod scalars;
 pub mod schema;
 mod sdk;

@@ -7,6 +7,7 @@ use super::cards::{CardsMutation, CardsQuery};
 use super::customers::{CustomersMutation, CustomersQuery};
 use super::events::EventsQuery;
 use super::flows::{FlowsMutation, FlowsQuery};
+use super::runs::RunMutation;
 use super::sdk::{SdkMutation, SdkQuery, SdkSubscription};
 use super::streams::{StreamsMutation, StreamsQuery};
 use super::templates::{TemplatesMutation, TemplatesQuery};
@@ -38,6 +39,7 @@ pub struct Mutation(
     CardsMutation,
     CustomersMutation,
     FlowsMutation,
+    RunMutation,
     StreamsMutation,
     TemplatesMutation,
     WebhooksMutation,

@@ -3,7 +3,7 @@
 use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ use crate::flows::{
     self, CardsOfRuns, Changes, Chosen, EntryError, EntryOutcome, Flow, FlowFilter, FlowView, StartRequest, Started,
     Window,
 };
-use crate::ids::{FlowId, Id, RunId};
+use crate::ids::{FlowId, Id, LifecycleId, RunId};
 
 const LIST_DEFAULT: i64 = 100;
 const LIST_MAXIMUM: i64 = 1_000;
@@ -31,6 +31,7 @@ pub fn routes() -> Router<App> {
         .route("/v1/{env}/action-flow/{flow}/start", post(start))
         .route("/v1/{env}/action-flow/{flow}/test", post(test))
         .route("/v1/{env}/action-flow/{flow}/publish", post(publish))
+        .route("/v1/{env}/action-flow/{flow}/variables", put(variables))
         .route("/v1/{env}/action-flow/{flow}/cancel", post(cancel))
 }
 
@@ -198,6 +199,27 @@ async fn publish(
     }
     let (version, _) = flows::publish(&app, &access, path.id()?).await?;
     Ok(data(json!({ "version": version })))
+}
+
+async fn variables(
+    State(app): State<App>,
+    Authenticated(access): Authenticated,
+    Path(path): Path<FlowPath>,
+    JsonBody(body): JsonBody,
+) -> Result<Response> {
+    access.require_role(&[Events])?;
+    let named = |name: &'static str| text(&body, name);
+    let chosen = match (named("flowInvocationId")?, named("flowInstanceId")?, named("lifecycleId")?) {
+        (Some(invocation), None, None) => Chosen::Invocation(invocation),
+        (None, Some(run), None) => Chosen::Run(RunId::parse(&run)?),
+        (None, None, Some(lifecycle)) => Chosen::Lifecycle(LifecycleId::parse(&lifecycle)?),
+        _ => return Err(Error::invalid("", "give one of flowInvocationId, flowInstanceId and lifecycleId")),
+    };
+    let given = body.get("variables").and_then(Value::as_object);
+    let given = given.ok_or_else(|| Error::invalid("/variables", "variables must be an object"))?;
+    let user_id = named("userId")?;
+    let revised = flows::update_variables(&app, &access, path.id()?, &chosen, user_id.as_deref(), given).await?;
+    Ok(data(json!({ "runs": revised.runs, "cards": revised.cards })))
 }
 
 async fn cancel(

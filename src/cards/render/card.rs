@@ -18,6 +18,13 @@ pub struct Rendered {
     pub runtime_variables: Value,
 }
 
+impl Rendered {
+    /// `{topCard, subviews, actions}`, as cards keep it.
+    pub fn definition(&self) -> Value {
+        json!({ "topCard": self.top_card, "subviews": self.subviews, "actions": self.actions })
+    }
+}
+
 /// Renders content. Runtime variables stay `{{name}}`. Errors point into the content.
 pub fn card(content: &Content, context: &Context) -> Result<Rendered> {
     let mut renderer = Renderer::new(context);

@@ -33,6 +33,7 @@ pub const MOST_OUTPUT: usize = 256 * 1024;
 const MOST_WORK: usize = 1024 * 1024;
 
 /// What names in templates mean: the parts of specification §8.4 and, in card templates, plain variable names.
+#[derive(Clone)]
 pub struct Context {
     /// An object.
     pub root: Value,

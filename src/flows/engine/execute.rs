@@ -76,7 +76,7 @@ fn plan<'w>(world: &'w World, token: &Token, now: Time) -> Result<Plan<'w>> {
 }
 
 /// The variables of a run: its own, or those of its start.
-fn variables<'w>(world: &'w World, run: &'w Run) -> Result<&'w Map<String, Value>> {
+pub(in crate::flows) fn variables<'w>(world: &'w World, run: &'w Run) -> Result<&'w Map<String, Value>> {
     let variables = match &run.variables {
         Some(own) => own,
         None => &world.requests.start(run)?.variables,
@@ -95,6 +95,33 @@ fn scope<'w>(world: &'w World, run: &'w Run, customer: &'w Customer) -> Result<S
     })
 }
 
+/// What a `sendCard` step gives for the template's variables, and what expressions see. A mapping that cannot be
+/// evaluated is the message of the inner error.
+#[expect(clippy::type_complexity, reason = "two kinds of failure, and one place that tells them apart")]
+pub(in crate::flows) fn card_variables(
+    world: &World,
+    run: &Run,
+    customer: &Customer,
+    card: &SendCard,
+) -> Result<Result<(Map<String, Value>, render::Context), String>> {
+    let context = scope(world, run, customer)?.context();
+    let mut variables = variables(world, run)?.clone();
+    for (name, given) in &card.variables {
+        let value = match given {
+            Value::String(text) => match render::value(text, &context) {
+                Ok(value) => value,
+                Err(error) => return Ok(Err(format!("variable `{name}`: {}", reason(&error)))),
+            },
+            other => other.clone(),
+        };
+        // A mapping that comes to nothing leaves the run's variable of that name in force.
+        if !value.is_null() {
+            variables.insert(name.clone(), value);
+        }
+    }
+    Ok(Ok((variables, context)))
+}
+
 fn order<'w>(
     world: &'w World,
     run: &'w Run,
@@ -105,23 +132,10 @@ fn order<'w>(
     let Some(pinned) = world.template(run, card.template) else {
         return Ok(Plan::Settled(Outcome::Failed(format!("the card template {} cannot be used", card.template))));
     };
-    let context = scope(world, run, customer)?.context();
-    let mut variables = variables(world, run)?.clone();
-    for (name, given) in &card.variables {
-        let value = match given {
-            Value::String(text) => match render::value(text, &context) {
-                Ok(value) => value,
-                Err(error) => {
-                    return Ok(Plan::Settled(Outcome::Failed(format!("variable `{name}`: {}", reason(&error)))));
-                }
-            },
-            other => other.clone(),
-        };
-        // A mapping that comes to nothing leaves the run's variable of that name in force.
-        if !value.is_null() {
-            variables.insert(name.clone(), value);
-        }
-    }
+    let (variables, context) = match card_variables(world, run, customer, card)? {
+        Ok(mapped) => mapped,
+        Err(message) => return Ok(Plan::Settled(Outcome::Failed(message))),
+    };
     let start = world.requests.start(run)?;
     let part = |name: &str| start.payload.get(name).cloned().unwrap_or_default();
     let requested = CardOptions::parse(&part("cardOptions"), "")?;

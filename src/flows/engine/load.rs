@@ -104,7 +104,7 @@ pub(in crate::flows) async fn requests<'a>(
 }
 
 /// Everything that the steps of some runs can see.
-pub(super) struct World {
+pub(in crate::flows) struct World {
     pub runs: HashMap<RunId, Run>,
     pub requests: Requests,
     pub graphs: HashMap<BatchId, Arc<Graph>>,

@@ -4,3 +4,4 @@ mod engine;
 mod lifecycle;
 mod stage;
 mod start;
+mod variables;

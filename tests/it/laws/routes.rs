@@ -13,6 +13,7 @@ const ROUTES: &[(&str, &str, &[&str])] = &[
     ("PUT", "action-flow/{flow}", &["workbench"]),
     ("POST", "action-flow/{flow}/publish", &["workbench"]),
     ("POST", "action-flow/{flow}/cancel", &["events"]),
+    ("PUT", "action-flow/{flow}/variables", &["events"]),
     ("GET", "cards", &["events"]),
     ("PUT", "cards/complete", &["events"]),
     ("PUT", "cards/dismiss", &["events"]),
