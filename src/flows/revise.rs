@@ -17,6 +17,7 @@ use crate::access::{Access, Level, Resource, audit};
 use crate::app::App;
 use crate::cards::update::{self, Revision};
 use crate::cards::variable;
+use crate::customers::Customer;
 use crate::db::schema::runs;
 use crate::db::{Prepared, Tx};
 use crate::error::{Error, Result};
@@ -131,7 +132,7 @@ fn resolve(world: &World, given: &Map<String, Value>) -> Result<Vec<(RunId, Map<
     let mut resolved = Vec::with_capacity(world.runs.len());
     for run in world.runs.values() {
         let Some(graph) = world.graphs.get(&run.batch_id) else { continue };
-        let profile = world.customers.get(&run.customer_id).map(|customer| customer.profile()).unwrap_or_default();
+        let profile = world.customers.get(&run.customer_id).map(Customer::profile).unwrap_or_default();
         let mut supplied = execute::variables(world, run)?.clone();
         supplied.extend(given.clone());
         let variables = variable::resolve(&graph.variables, &supplied, &profile).map_err(outside_payload)?;
