@@ -8,7 +8,7 @@ run:
 
 # Installs what is missing and runs every check.
 test:
-	scripts/setup
+	scripts/setup tests
 	scripts/check
 
 # Measures, beside peers in the same run, and writes docs/benchmarks.md.

@@ -4,6 +4,7 @@
 
 mod access;
 mod cards;
+mod clients;
 mod content;
 mod crash;
 mod customers;

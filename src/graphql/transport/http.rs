@@ -1,7 +1,10 @@
-//! GraphQL over HTTP (specification 2.2): POST of JSON, GET for queries, one operation per request.
+//! GraphQL over HTTP (specification 2.2): POST of JSON, GET for what only reads, one operation per request.
 //!
-//! A request that a foreign page could make a browser send without asking first is never executed: bodies must be
-//! `application/json`, and GET runs queries only.
+//! A request that a foreign page could make a browser send without asking first changes nothing: bodies must be
+//! `application/json`, and GET runs no mutation. Who accepts `text/event-stream` gets a stream of results ([`sse`]).
+//!
+//! What is no GraphQL request has the status of its code in every media type. A document that cannot be executed is
+//! 200 in plain JSON, because clients of that type read its errors from the body.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,9 +21,9 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::endpoint::{Endpoint, Operation};
-use super::websocket;
-use crate::access::RequestInfo;
-use crate::access::authenticate;
+use super::session::Session;
+use super::{sse, websocket};
+use crate::access::authenticate::{self, Principal};
 use crate::error::{Code, Error, Result};
 use crate::graphql::errors;
 
@@ -29,13 +32,15 @@ use crate::graphql::errors;
 enum Media {
     GraphqlResponse,
     Json,
+    EventStream,
 }
 
 impl Media {
     fn name(self) -> &'static str {
         match self {
             Media::GraphqlResponse => "application/graphql-response+json; charset=utf-8",
-            Media::Json => "application/json; charset=utf-8",
+            // What is said before a stream begins is said in JSON.
+            Media::Json | Media::EventStream => "application/json; charset=utf-8",
         }
     }
 
@@ -48,6 +53,7 @@ impl Media {
             let media = match parts.next().unwrap_or_default().to_ascii_lowercase().as_str() {
                 "application/graphql-response+json" => Media::GraphqlResponse,
                 "application/json" | "application/*" | "*/*" => Media::Json,
+                "text/event-stream" => Media::EventStream,
                 _ => continue,
             };
             let quality = parts.find_map(|parameter| parameter.strip_prefix("q=")?.parse::<f32>().ok()).unwrap_or(1.0);
@@ -76,45 +82,75 @@ pub async fn handle(
             Err(rejection) => rejection.into_response(),
         };
     }
-    match answer(&endpoint, &parts, body, peer).await {
-        Ok(answer) => executed(media, answer),
-        Err(error) => refused(media, &error),
+    let (session, operation) = match receive(&endpoint, &parts, body, peer).await {
+        Ok(received) => received,
+        Err(error) => return refused(media, error.code().status(), &error),
+    };
+    match execute(endpoint, &parts.method, media, session, operation).await {
+        Ok(response) => response,
+        Err(error) if media == Media::EventStream && is_told_in_stream(error.code()) => sse::refuse(&error),
+        Err(error) => refused(media, document_status(media, error.code()), &error),
     }
 }
 
-async fn answer(endpoint: &Endpoint, parts: &Parts, body: Body, peer: SocketAddr) -> Result<Answer> {
+/// Who asks, and for what.
+async fn receive(endpoint: &Endpoint, parts: &Parts, body: Body, peer: SocketAddr) -> Result<(Session, Operation)> {
     if parts.method != Method::GET && parts.method != Method::POST {
         return Err(Error::new(Code::MethodNotAllowed, "use POST, or GET for queries"));
     }
     if parts.method == Method::POST && !is_json(&parts.headers) {
         return Err(Error::new(Code::UnsupportedMediaType, "send the body as application/json"));
     }
-    let principal = authenticate::from_headers(&endpoint.app, &parts.headers, peer.ip()).await?;
+    let principal: Principal = authenticate::from_headers(&endpoint.app, &parts.headers, peer.ip()).await?;
     let operation = if parts.method == Method::GET {
         from_query(&parts.uri)?
     } else {
         Operation::read(parse(&read(body, endpoint.body_limit(&principal)).await?)?)?
     };
     let address = authenticate::client_address(&endpoint.app, &parts.headers, peer.ip());
-    let ready = endpoint.prepare(operation, &principal, &RequestInfo { address: Some(address) });
-    let label = ready.as_ref().ok().and_then(|ready| ready.label.clone());
-    let answer = match ready.and_then(|ready| check_kind(&parts.method, ready.kind).map(|()| ready)) {
-        Ok(ready) => Ok(errors::finish(endpoint.schema.execute(ready.request).await)),
-        Err(error) => Err(error),
-    };
-    let code = answer.as_ref().map_or_else(|error| Some(error.code()), errors::code);
-    endpoint.note_refusal(&principal, label.as_deref(), code).await;
-    answer
+    Ok((Session::new(principal, address), operation))
 }
 
-fn check_kind(method: &Method, kind: OperationType) -> Result<()> {
+/// Runs the operation. An error says why nothing was executed.
+async fn execute(
+    endpoint: Arc<Endpoint>,
+    method: &Method,
+    media: Media,
+    session: Session,
+    operation: Operation,
+) -> Result<Response> {
+    let name = operation.name.clone();
+    let prepared = endpoint.prepare(operation, &session.principal, &session.info);
+    let ready = match prepared.and_then(|ready| check_kind(method, media, ready.kind).map(|()| ready)) {
+        Ok(ready) => ready,
+        Err(error) => {
+            endpoint.note_refusal(&session.principal, name.as_deref(), Some(error.code())).await;
+            return Err(error);
+        }
+    };
+    if media == Media::EventStream {
+        return sse::stream(endpoint, session, ready);
+    }
+    let answer = errors::finish(endpoint.schema.execute(ready.request).await);
+    endpoint.note_refusal(&session.principal, ready.label.as_deref(), errors::code(&answer)).await;
+    Ok(executed(media, answer))
+}
+
+fn check_kind(method: &Method, media: Media, kind: OperationType) -> Result<()> {
     match kind {
-        OperationType::Subscription => Err(Error::new(Code::BadRequest, "subscriptions need a websocket")),
         OperationType::Mutation if method == Method::GET => {
             Err(Error::new(Code::MethodNotAllowed, "send mutations by POST"))
         }
+        OperationType::Subscription if media != Media::EventStream => {
+            Err(Error::new(Code::BadRequest, "subscriptions need a websocket, or Accept: text/event-stream"))
+        }
         _ => Ok(()),
     }
+}
+
+/// Whether a stream says why nothing is executed. What the client's transport must act on has a status instead.
+fn is_told_in_stream(code: Code) -> bool {
+    !is_shown_by_status(code.status())
 }
 
 fn from_query(uri: &Uri) -> Result<Operation> {
@@ -170,7 +206,7 @@ fn told(media: Media, answer: &Answer) -> Response {
     let code = errors::code(answer);
     if errors::is_refusal(answer) {
         let errors = Errors { errors: &answer.errors };
-        return respond(media, refusal_status(media, code.unwrap_or(Code::BadRequest)), &errors);
+        return respond(media, document_status(media, code.unwrap_or(Code::BadRequest)), &errors);
     }
     // Who could do nothing at all without a valid token is told so where clients look for it.
     let nothing = match &answer.data {
@@ -185,9 +221,9 @@ fn told(media: Media, answer: &Answer) -> Response {
     respond(media, status, answer)
 }
 
-fn refused(media: Media, error: &Error) -> Response {
+fn refused(media: Media, status: u16, error: &Error) -> Response {
     let answer = errors::refusal(error);
-    let mut response = respond(media, refusal_status(media, error.code()), &Errors { errors: &answer.errors });
+    let mut response = respond(media, status, &Errors { errors: &answer.errors });
     let headers = response.headers_mut();
     if let Some(seconds) = error.retry_after_seconds() {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
@@ -198,14 +234,15 @@ fn refused(media: Media, error: &Error) -> Response {
     response
 }
 
-/// The status of a request error. Plain JSON says 200 except where intermediaries and clients must see the status.
-fn refusal_status(media: Media, code: Code) -> u16 {
+/// The status of an operation that could not be executed. Plain JSON says 200 except where intermediaries and clients
+/// must see the status.
+fn document_status(media: Media, code: Code) -> u16 {
     let status = code.status();
-    match media {
-        Media::GraphqlResponse => status,
-        Media::Json if matches!(status, 401 | 405 | 413 | 415 | 429) || status >= 500 => status,
-        Media::Json => 200,
-    }
+    if media == Media::GraphqlResponse || is_shown_by_status(status) { status } else { 200 }
+}
+
+fn is_shown_by_status(status: u16) -> bool {
+    matches!(status, 401 | 405 | 413 | 415 | 429) || status >= 500
 }
 
 #[derive(Serialize)]
@@ -242,6 +279,8 @@ mod tests {
             ("application/json, application/graphql-response+json;q=0.5", Media::Json),
             ("*/*", Media::Json),
             ("text/html", Media::Json),
+            ("text/event-stream", Media::EventStream),
+            ("text/event-stream;q=0.5, application/json", Media::Json),
         ] {
             assert_eq!(accept(value), media, "{value}");
         }
@@ -265,13 +304,13 @@ mod tests {
     }
 
     #[test]
-    fn plain_json_hides_the_status_of_most_refusals() {
-        assert_eq!(refusal_status(Media::Json, Code::BadRequest), 200);
-        assert_eq!(refusal_status(Media::GraphqlResponse, Code::BadRequest), 400);
-        for media in [Media::Json, Media::GraphqlResponse] {
-            assert_eq!(refusal_status(media, Code::Unauthenticated), 401);
-            assert_eq!(refusal_status(media, Code::MethodNotAllowed), 405);
-            assert_eq!(refusal_status(media, Code::Internal), 500);
+    fn plain_json_hides_why_a_document_was_not_executed() {
+        assert_eq!(document_status(Media::Json, Code::BadRequest), 200);
+        assert_eq!(document_status(Media::GraphqlResponse, Code::BadRequest), 400);
+        for media in [Media::Json, Media::GraphqlResponse, Media::EventStream] {
+            assert_eq!(document_status(media, Code::Unauthenticated), 401);
+            assert_eq!(document_status(media, Code::MethodNotAllowed), 405);
+            assert_eq!(document_status(media, Code::Internal), 500);
         }
     }
 }

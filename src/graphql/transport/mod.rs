@@ -1,7 +1,8 @@
-//! How GraphQL travels: over HTTP and over websockets. Ours where the stock transports are wrong.
+//! How GraphQL travels: over HTTP, as an event stream, and over websockets. Ours where the stock transports are wrong.
 //!
-//! - [`endpoint`]: what both share. An operation is read, measured and counted before any of it runs.
+//! - [`endpoint`]: what they share. An operation is read, measured and counted before any of it runs.
 //! - [`http`]: GraphQL over HTTP, one operation per request.
+//! - [`sse`]: GraphQL over server-sent events, one operation per connection, for networks without websockets.
 //! - [`websocket`], [`protocol`]: `graphql-transport-ws`, one task per connection.
 //!
 //! Why not the engine's axum integration: it runs mutations sent by GET and as `text/plain`, which any foreign page
@@ -11,6 +12,7 @@ mod endpoint;
 mod http;
 mod protocol;
 mod session;
+mod sse;
 mod websocket;
 
 pub use endpoint::Endpoint;

@@ -1,4 +1,5 @@
 //! The GraphQL transports: HTTP and websockets, as outside clients see them.
 
 mod http;
+mod sse;
 mod websocket;

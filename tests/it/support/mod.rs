@@ -5,6 +5,9 @@
 
 pub mod client;
 pub mod database;
+pub mod events;
+pub mod node;
+pub mod proxy;
 pub mod receiver;
 pub mod socket;
 pub mod world;
