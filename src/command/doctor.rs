@@ -74,11 +74,15 @@ fn binaries(config: &Config) -> Finding {
 }
 
 async fn database(config: &Config) -> Vec<(&'static str, Finding)> {
-    let database = match Database::open(config).await {
+    let opened = match running(config) {
+        Some(url) => Ok(Database::Foreign(url)),
+        None => Database::open(config).await,
+    };
+    let database = match opened {
         Ok(database) => database,
         Err(error) => {
             let cause = error.cause().map_or_else(|| error.to_string(), ToString::to_string);
-            return vec![("database", Err(format!("{cause} (is a server running on this data directory?)")))];
+            return vec![("database", Err(cause))];
         }
     };
     let mut findings = vec![("database", Ok("answers".to_owned()))];
@@ -92,6 +96,11 @@ async fn database(config: &Config) -> Vec<(&'static str, Finding)> {
     }
     database.close().await;
     findings
+}
+
+/// The database of a server that runs on this data directory: it is looked at, not started a second time.
+fn running(config: &Config) -> Option<String> {
+    if config.database_url.is_some() { None } else { embedded::running(&config.data_dir) }
 }
 
 #[derive(QueryableByName)]

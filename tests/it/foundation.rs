@@ -1,5 +1,6 @@
 //! What holds for every path of the server.
 
+use crate::crash::process;
 use crate::support::TestApp;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -39,4 +40,19 @@ async fn days_are_made_ahead_and_dropped_when_their_time_is_past() {
     test.advance(std::time::Duration::from_secs(5 * 24 * 3600)).await;
     assert!(!has("20251231").await && !has("20260104").await, "changes are kept for a day");
     assert!(has("20260105").await && has("20260113").await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_looks_at_a_running_server() {
+    let directory = process::directory("doctor");
+    let running = process::Process::start(&directory).await;
+    let program = env!("CARGO_BIN_EXE_cardwire");
+    let told = std::process::Command::new(program).args(["doctor", "--data-dir"]).arg(&directory).output().unwrap();
+    let text = String::from_utf8_lossy(&told.stdout);
+    assert!(told.status.success(), "{text}");
+    for finding in ["ok    database: answers", "ok    clock:", "ok    schema: has the form of this version"] {
+        assert!(text.contains(finding), "{finding} is not in {text}");
+    }
+    drop(running);
+    std::fs::remove_dir_all(&directory).unwrap();
 }

@@ -19,6 +19,7 @@ use self::supervisor::Supervisor;
 use crate::error::{Error, Result};
 
 pub use self::binaries::find as find_binaries;
+pub use self::place::running;
 
 /// How long a cluster may take to answer: recovery after a crash included.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -29,7 +30,7 @@ const DATABASE: &str = "cardwire";
 pub struct Cluster {
     url: String,
     supervisor: Supervisor,
-    _place: Place,
+    place: Place,
 }
 
 impl Cluster {
@@ -46,10 +47,11 @@ impl Cluster {
         });
         let (place, supervisor) = started.await.map_err(Error::internal)??;
         let url = place.url(DATABASE);
-        let cluster = Cluster { url, supervisor, _place: place };
-        let maintenance = cluster._place.url("postgres");
+        let cluster = Cluster { url, supervisor, place };
+        let maintenance = cluster.place.url("postgres");
         cluster.wait_until_ready(&maintenance).await?;
         create_database(&maintenance, &cluster.url).await?;
+        cluster.place.announce(&cluster.url)?;
         Ok(cluster)
     }
 

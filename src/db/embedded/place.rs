@@ -1,6 +1,7 @@
 //! Where a private cluster lives, who owns it, and the guard against two servers in one place.
 
 use std::fs::{self, File, OpenOptions};
+use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -33,7 +34,7 @@ pub struct Place {
     /// Where its messages go.
     pub log: PathBuf,
     pub owner: Option<Owner>,
-    _lock: File,
+    lock: File,
 }
 
 impl Place {
@@ -55,7 +56,7 @@ impl Place {
             sockets = std::env::temp_dir().join(format!("cardwire-{name}"));
         }
         make(&sockets, owner, 0o700)?;
-        Ok(Place { cluster: base.join("cluster"), sockets, log: base.join("postgres.log"), owner, _lock: lock })
+        Ok(Place { cluster: base.join("cluster"), sockets, log: base.join("postgres.log"), owner, lock })
     }
 
     /// Ends a PostgreSQL that an earlier server left behind, and forgets a pid file that names a stranger.
@@ -123,6 +124,15 @@ impl Place {
         format!("postgresql:///{database}?host={host}&user=cardwire")
     }
 
+    /// Leaves the connection string in the lock file, for commands that look at a running server.
+    pub fn announce(&self, url: &str) -> Result<()> {
+        let write = || {
+            self.lock.set_len(0)?;
+            (&self.lock).write_all(url.as_bytes())
+        };
+        write().map_err(Error::internal)
+    }
+
     /// Tells whether the process is a PostgreSQL on this very cluster.
     fn serves(&self, pid: Pid) -> bool {
         let number = pid.as_raw_nonzero().get().to_string();
@@ -131,6 +141,16 @@ impl Place {
         });
         line.is_some_and(|line| String::from_utf8_lossy(&line).contains(&*self.cluster.to_string_lossy()))
     }
+}
+
+/// The connection string of the cluster that a running server keeps in a data directory.
+pub fn running(data_dir: &Path) -> Option<String> {
+    let path = data_dir.join("lock");
+    let file = File::open(&path).ok()?;
+    if flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
+        return None;
+    }
+    fs::read_to_string(&path).ok().filter(|url| !url.is_empty())
 }
 
 fn unusable(path: &Path, error: &std::io::Error) -> Error {

@@ -1,78 +1,21 @@
 //! `kill -9` at any moment loses nothing that was answered: the card is there after the restart, and its webhook
 //! arrives, a repeat only with the same `webhook-id`.
 
+pub mod process;
+mod walk;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::client::Client;
 use crate::support::receiver::Receiver;
-use crate::support::world::{bearer, text};
+use crate::support::world::text;
+use process::{PATIENCE, Process};
 
 const KILLS: u64 = 4;
-/// How long a restarted server may take to bring everything to its end.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// `cardwire demo` in a process of its own, on a durable private cluster.
-struct Process {
-    child: Child,
-    ready: Value,
-    client: Client,
-}
-
-impl Process {
-    async fn start(directory: &PathBuf) -> Process {
-        let ready_file = directory.join("ready.json");
-        let _ = fs::remove_file(&ready_file);
-        let log = fs::OpenOptions::new().create(true).append(true).open(directory.join("server.log")).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_cardwire"))
-            .args(["demo", "--listen", "127.0.0.1:0", "--rest-rate", "100000", "--token-rate", "1000", "--data-dir"])
-            .arg(directory)
-            .arg("--ready-file")
-            .arg(&ready_file)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let deadline = Instant::now() + PATIENCE;
-        let ready: Value = loop {
-            if let Some(ready) = fs::read_to_string(&ready_file).ok().and_then(|text| serde_json::from_str(&text).ok())
-            {
-                break ready;
-            }
-            let log = || fs::read_to_string(directory.join("server.log")).unwrap_or_default();
-            assert!(Instant::now() < deadline, "the server is not ready: {}", log());
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        };
-        let client = Client::new(ready["origin"].as_str().unwrap());
-        Process { child, ready, client }
-    }
-
-    fn path(&self, rest: &str) -> String {
-        format!("/v1/{}/{rest}", text(&self.ready["environmentId"]))
-    }
-
-    async fn token(&self, role: &str) -> String {
-        bearer(&self.client, &self.ready["credentials"][role]).await
-    }
-
-    fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// Starts flows one after another until the server is gone; the invocations that were answered.
 async fn start_until_killed(client: Client, path: String, token: String, round: u64, lane: u64) -> Vec<String> {
@@ -95,9 +38,7 @@ async fn start_until_killed(client: Client, path: String, token: String, round: 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kill_nine_loses_nothing_that_was_answered() {
-    let directory = std::env::temp_dir().join(format!("cardwire-crash-{}", std::process::id()));
-    let _ = fs::remove_dir_all(&directory);
-    fs::create_dir_all(&directory).unwrap();
+    let directory = process::directory("load");
     let receiver = Receiver::start().await;
     let mut process = Process::start(&directory).await;
     let hook = json!({ "types": ["card-published"], "url": receiver.url() });

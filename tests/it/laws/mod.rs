@@ -2,6 +2,7 @@
 
 mod errors;
 mod imports;
+mod isolation;
 mod migrations;
 mod routes;
 mod schema;

@@ -58,14 +58,14 @@ fn operations(sdl: &str) -> Vec<Operation> {
     found
 }
 
-fn kind<'a>(schema: &'a ServiceDocument, name: &str) -> Option<&'a TypeKind> {
+pub(super) fn kind<'a>(schema: &'a ServiceDocument, name: &str) -> Option<&'a TypeKind> {
     schema.definitions.iter().find_map(|definition| match definition {
         TypeSystemDefinition::Type(of) if of.node.name.node == name => Some(&of.node.kind),
         _ => None,
     })
 }
 
-fn named(of: &Type) -> &str {
+pub(super) fn named(of: &Type) -> &str {
     match &of.base {
         BaseType::Named(name) => name,
         BaseType::List(inner) => named(inner),
@@ -104,7 +104,7 @@ fn made_up(schema: &ServiceDocument, of: &Type) -> String {
     }
 }
 
-fn codes(answer: &Value) -> BTreeSet<String> {
+pub(super) fn codes(answer: &Value) -> BTreeSet<String> {
     let errors = answer["errors"].as_array().cloned().unwrap_or_default();
     errors.iter().map(|error| error["extensions"]["code"].as_str().unwrap_or("none").to_owned()).collect()
 }
