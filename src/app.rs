@@ -13,7 +13,7 @@ use crate::db::{Connection, Pool, Tx};
 use crate::error::Result;
 use crate::ids::Ids;
 use crate::net::{AddressRules, Outbound};
-use crate::realtime::{Announcement, Hub, Wakes, Work};
+use crate::realtime::{Bus, Hub, Sockets, Wakes, Work};
 use crate::secret::Vault;
 
 /// The application: cheap to clone, the same for every request and worker of a process.
@@ -30,6 +30,7 @@ struct Inner {
     outbound: Outbound,
     hub: Hub,
     wakes: Wakes,
+    bus: Bus,
     limits: Limits,
     published_keys: PublishedKeys,
     node: String,
@@ -50,7 +51,11 @@ impl App {
     pub fn new(parts: Parts) -> Result<App> {
         let limits = Limits::new(parts.config.rates);
         let outbound = Outbound::new(AddressRules::new(&parts.config))?;
-        let node = format!("{:016x}", u64::from_le_bytes(Ids::random().bytes()));
+        let node = u64::from_le_bytes(Ids::random().bytes());
+        // Those who come share the connections to the database with those who are here.
+        let admitted = parts.config.database_connections / 2;
+        let hub = Hub::new(Sockets::new(parts.config.connections, admitted));
+        let wakes = Wakes::default();
         Ok(App(Arc::new(Inner {
             config: parts.config,
             origin: parts.origin,
@@ -59,11 +64,12 @@ impl App {
             ids: parts.ids,
             vault: parts.vault,
             outbound,
-            hub: Hub::default(),
-            wakes: Wakes::default(),
+            bus: Bus::new(node, hub.clone(), wakes.clone()),
+            hub,
+            wakes,
             limits,
             published_keys: PublishedKeys::default(),
-            node,
+            node: format!("{node:016x}"),
         })))
     }
 
@@ -73,7 +79,7 @@ impl App {
         match work(&mut tx).await {
             Ok(value) => {
                 for announcement in tx.commit().await? {
-                    self.announce(&announcement);
+                    self.0.bus.announce(announcement);
                 }
                 Ok(value)
             }
@@ -87,13 +93,6 @@ impl App {
     /// A connection outside a transaction, for reads.
     pub async fn read(&self) -> Result<Connection> {
         self.0.pool.get().await
-    }
-
-    fn announce(&self, announcement: &Announcement) {
-        match announcement {
-            Announcement::Wake(work) => self.0.wakes.ring(*work),
-            _ => self.0.hub.announce(announcement),
-        }
     }
 
     pub fn wake(&self, work: Work) {
@@ -130,6 +129,11 @@ impl App {
 
     pub fn hub(&self) -> &Hub {
         &self.0.hub
+    }
+
+    /// The way to the other nodes.
+    pub fn bus(&self) -> &Bus {
+        &self.0.bus
     }
 
     pub fn wakes(&self) -> &Wakes {

@@ -64,6 +64,15 @@ pub struct Settings {
     /// SDK operations a second of one customer; three times as many in a burst
     #[arg(long, env = "CARDWIRE_SDK_RATE", default_value = "20")]
     sdk_rate: String,
+    /// Connections that one customer may have open: websockets and event streams
+    #[arg(long, env = "CARDWIRE_CUSTOMER_CONNECTIONS", default_value = "50")]
+    customer_connections: String,
+    /// Connections that may be open from one address
+    #[arg(long, env = "CARDWIRE_ADDRESS_CONNECTIONS", default_value = "10000")]
+    address_connections: String,
+    /// NATS server that carries hints between servers that share a database [default: PostgreSQL carries them]
+    #[arg(long, env = "CARDWIRE_NATS_URL", hide_env_values = true)]
+    nats_url: Option<String>,
     /// Address for /metrics alone; without it /metrics is served with everything else
     #[arg(long, env = "CARDWIRE_METRICS_LISTEN")]
     metrics_listen: Option<String>,
@@ -113,6 +122,8 @@ pub struct Config {
     pub introspection: bool,
     pub body_limit: usize,
     pub rates: Rates,
+    pub connections: Connections,
+    pub carrier: Carrier,
     pub metrics_listen: Option<SocketAddr>,
     pub drain: Duration,
     pub log_format: LogFormat,
@@ -132,6 +143,30 @@ impl Default for Rates {
     fn default() -> Rates {
         Rates { rest: 100, token: 5, sdk: 20 }
     }
+}
+
+/// How many connections one caller may have open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connections {
+    pub per_customer: usize,
+    pub per_address: usize,
+}
+
+impl Default for Connections {
+    fn default() -> Connections {
+        Connections { per_customer: 50, per_address: 10_000 }
+    }
+}
+
+/// What carries hints between the servers that share a database.
+#[derive(Clone, Debug)]
+pub enum Carrier {
+    /// There are no others.
+    None,
+    /// The database itself, under this connection string.
+    Postgres(Secret),
+    /// A NATS server at this URL.
+    Nats(Secret),
 }
 
 /// The bytes of the master key.
@@ -173,6 +208,22 @@ impl Settings {
         let rest_rate = errors.read("rest-rate", RATE, || rate(&self.rest_rate));
         let token_rate = errors.read("token-rate", RATE, || rate(&self.token_rate));
         let sdk_rate = errors.read("sdk-rate", RATE, || rate(&self.sdk_rate));
+        let places = "a number from 1 to 10000000";
+        let per_customer =
+            errors.read("customer-connections", places, || number(&self.customer_connections, 1, 10_000_000));
+        let per_address =
+            errors.read("address-connections", places, || number(&self.address_connections, 1, 10_000_000));
+        let carrier = errors.read("nats-url", "a URL such as nats://user:password@host:4222", || {
+            match (&self.nats_url, &self.database_url) {
+                (Some(url), _) => {
+                    let known = Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "nats" | "tls" | "ws" | "wss"));
+                    known.then(|| Carrier::Nats(Secret::new(url)))
+                }
+                (None, Some(database)) => Some(Carrier::Postgres(Secret::new(database))),
+                // A private cluster has one server.
+                (None, None) => Some(Carrier::None),
+            }
+        });
         let metrics_listen = errors.read("metrics-listen", "an address and port", || match &self.metrics_listen {
             None => Some(None),
             Some(text) => text.parse().ok().map(Some),
@@ -218,6 +269,11 @@ impl Settings {
                 token: token_rate.ok_or_else(missing)?,
                 sdk: sdk_rate.ok_or_else(missing)?,
             },
+            connections: Connections {
+                per_customer: per_customer.ok_or_else(missing)?,
+                per_address: per_address.ok_or_else(missing)?,
+            },
+            carrier: carrier.ok_or_else(missing)?,
             metrics_listen: metrics_listen.ok_or_else(missing)?,
             drain: Duration::from_secs(drain.ok_or_else(missing)? as u64),
             log_format: log_format.ok_or_else(missing)?,
@@ -246,6 +302,8 @@ impl Config {
             introspection: true,
             body_limit: 5 << 20,
             rates: Rates::default(),
+            connections: Connections::default(),
+            carrier: Carrier::None,
             metrics_listen: None,
             drain: Duration::from_secs(2),
             log_format: LogFormat::Text,

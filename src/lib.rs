@@ -51,6 +51,7 @@ pub fn workers() -> Vec<AnyWorker> {
         AnyWorker::new(flows::Engine),
         AnyWorker::new(cards::timers::CardTimers),
         AnyWorker::new(cards::feed::Sweeper),
+        AnyWorker::new(access::revocation::Revoker),
         AnyWorker::new(cards::track::Forgetter),
     ]
 }

@@ -11,8 +11,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::serve::ListenerExt;
 use diesel_async::RunQueryDsl;
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -26,6 +26,10 @@ use crate::secret::Secret;
 use crate::worker::{AnyWorker, Runner};
 use crate::{graphql, rest, telemetry};
 
+/// What was sent must be taken within this time, also by a peer that is there and does not read.
+#[cfg(target_os = "linux")]
+const UNTAKEN_MILLIS: u32 = 30_000;
+
 /// A server that accepts requests.
 pub struct Server {
     app: App,
@@ -34,6 +38,7 @@ pub struct Server {
     serving: JoinHandle<()>,
     metrics: Option<JoinHandle<()>>,
     runner: Runner,
+    bus: JoinSet<()>,
     setup_token: Option<Secret>,
 }
 
@@ -54,7 +59,8 @@ impl Server {
             None => None,
         };
         let runner = Runner::start(&app, workers);
-        Ok(Server { app, address, stopping, serving, metrics, runner, setup_token })
+        let bus = carry_hints(&app);
+        Ok(Server { app, address, stopping, serving, metrics, runner, bus, setup_token })
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -66,8 +72,18 @@ impl Server {
         self.setup_token.as_ref()
     }
 
+    /// Ends at once: connections break, nothing is finished. What a killed process leaves behind, for tests.
+    pub fn kill(self) {
+        self.serving.abort();
+        if let Some(metrics) = self.metrics {
+            metrics.abort();
+        }
+        self.app.hub().sockets().abandon();
+        self.app.pool().close();
+    }
+
     /// Stops accepting, closes the sockets, lets requests and workers end, each within the drain time.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         let drain = self.app.config().drain;
         self.stopping.cancel();
         graphql::drain(&self.app, drain).await;
@@ -83,6 +99,7 @@ impl Server {
             tracing::warn!("some requests did not end within the drain time");
         }
         self.runner.stop(drain.max(Duration::from_secs(1))).await;
+        self.bus.shutdown().await;
         self.app.pool().close();
     }
 }
@@ -91,17 +108,33 @@ impl Server {
 fn spawn_serving(listener: TcpListener, router: Router, stopping: CancellationToken) -> JoinHandle<()> {
     tokio::spawn(async move {
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
-        let served = axum::serve(listener.tap_io(no_delay), service).with_graceful_shutdown(stopping.cancelled_owned());
+        let served = axum::serve(listener.tap_io(tune), service).with_graceful_shutdown(stopping.cancelled_owned());
         if let Err(error) = served.await {
             tracing::error!(%error, "serving failed");
         }
     })
 }
 
-/// Small answers must not wait for one another.
-fn no_delay(stream: &mut tokio::net::TcpStream) {
+/// Carries hints to and from the servers that share the database, as long as this one runs.
+fn carry_hints(app: &App) -> JoinSet<()> {
+    let app = app.clone();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        // Servers that share a database share the master key; others may share the carrier.
+        let subject = hex::encode(&app.vault().derive("hints between servers")[..8]);
+        app.bus().run(&app.config().carrier, &subject).await;
+    });
+    tasks
+}
+
+/// Small answers must not wait for one another, and a peer that takes nothing for a while is gone.
+fn tune(stream: &mut TcpStream) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "nodelay could not be set");
+    }
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(&*stream, UNTAKEN_MILLIS) {
+        tracing::debug!(%error, "the limit for what is not taken could not be set");
     }
 }
 

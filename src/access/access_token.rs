@@ -26,6 +26,12 @@ pub(super) struct Claims {
     exp: i64,
 }
 
+impl Claims {
+    pub(super) fn expires_at(&self) -> Time {
+        Time::from_millisecond(self.exp.saturating_mul(1000))
+    }
+}
+
 pub(super) fn issue(app: &App, credential: CredentialId, env: EnvId, now: Time) -> Result<String> {
     let claims = Claims { credential, env, iat: now.as_second(), exp: now.plus(LIFETIME).as_second() };
     let key = EncodingKey::from_secret(&app.vault().derive(PURPOSE));

@@ -9,11 +9,12 @@ use serde_json::Value;
 use super::jwt::{self, Verified};
 use super::sdk_failure::{self, Refusal};
 use super::sdk_key::{self, SdkKey};
-use super::{Proof, RequestInfo, SdkAccess, SdkContext, Viewer, claim_mapping, credential, session};
+use super::{Actor, Proof, RequestInfo, SdkAccess, SdkContext, Viewer, claim_mapping, credential, member, session};
 use crate::app::App;
 use crate::customers::{change, profile};
 use crate::error::{Code, Error, Result};
 use crate::ids::{CustomerId, EnvId, SdkKeyId};
+use crate::realtime::Pass;
 
 /// The cookie that may carry a session token.
 pub const SESSION_COOKIE: &str = "cardwire_session";
@@ -47,6 +48,19 @@ impl Principal {
             Principal::Sdk(_) | Principal::SdkAnonymous { .. } => {
                 Err(Error::forbidden("this is not for customers in apps"))
             }
+        }
+    }
+
+    /// What lets a connection of this principal in, for as long as it holds.
+    pub fn pass(&self) -> Pass {
+        match self {
+            Principal::Sdk(access) => Pass::Key { env: access.env, key: access.key, revision: access.key_revision },
+            Principal::Member(viewer) => viewer.session.clone().map_or(Pass::None, Pass::Session),
+            Principal::Credential(Viewer { actor: Actor::Credential(credential), environments, .. }) => {
+                let env = environments.keys().next().copied();
+                env.map_or(Pass::None, |env| Pass::Credential { env, credential: *credential })
+            }
+            Principal::Credential(_) | Principal::Anonymous | Principal::SdkAnonymous { .. } => Pass::None,
         }
     }
 
@@ -121,7 +135,16 @@ pub async fn renew(app: &App, current: &SdkAccess, token: &str) -> Result<SdkAcc
     if verified.user_id != current.user_id {
         return Err(Error::new(Code::Unauthenticated, "the token is of another customer"));
     }
-    Ok(SdkAccess { expires_at: verified.expires_at, ..current.clone() })
+    Ok(SdkAccess { expires_at: verified.expires_at, key_revision: key.revision, ..current.clone() })
+}
+
+/// A principal as it is now: the grants of a member may have changed since the connection was opened.
+pub async fn again(app: &App, principal: &Principal) -> Result<Option<Principal>> {
+    let Principal::Member(Viewer { org, actor: Actor::Member(member), session, info, .. }) = principal else {
+        return Ok(None);
+    };
+    let viewer = member::viewer(&*app.read().await?, *org, *member, info.clone()).await?;
+    Ok(Some(Principal::Member(Viewer { session: session.clone(), ..viewer })))
 }
 
 /// The caller's address: the peer's, or what the nearest trusted proxy says.
@@ -196,6 +219,7 @@ async fn customer(app: &App, name: &str, token: &str, sdk: SdkContext, info: Req
         customer,
         user_id: verified.user_id,
         key: key.id,
+        key_revision: key.revision,
         proof: Arc::new(proof),
         sdk,
         info,

@@ -225,6 +225,7 @@ pub(super) async fn viewer(app: &App, token: &str, info: RequestInfo) -> Result<
         actor: Actor::Credential(claims.credential),
         role: Some(role),
         session: None,
+        expires_at: Some(claims.expires_at()),
         info,
         organisation_grants: Arc::new(Grants::new()),
         environments: BTreeMap::from([(claims.env, Arc::new(role.grants()))]),

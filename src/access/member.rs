@@ -84,6 +84,7 @@ pub(super) async fn viewer(conn: &AsyncPgConnection, org: OrgId, id: MemberId, i
         actor: Actor::Member(id),
         role: None,
         session: None,
+        expires_at: None,
         info,
         organisation_grants: Arc::new(standing.everywhere),
         environments,

@@ -19,6 +19,7 @@ pub mod invitation;
 pub mod member;
 pub mod organisation;
 pub mod rate;
+pub mod revocation;
 pub mod role;
 pub mod sdk_failure;
 pub mod sdk_key;

@@ -51,6 +51,8 @@ pub struct Viewer {
     pub role: Option<CredentialRole>,
     /// The hash of the session's token, where a member is signed in.
     pub session: Option<Arc<[u8]>>,
+    /// When the access token of an API credential ends. Sessions end for lack of use.
+    pub expires_at: Option<Time>,
     pub info: RequestInfo,
     /// What holds in the whole organisation, whatever the environment.
     pub organisation_grants: Arc<Grants>,
@@ -201,6 +203,8 @@ pub struct SdkAccess {
     /// The customer's id as the caller knows it.
     pub user_id: String,
     pub key: SdkKeyId,
+    /// The settings of the key that verified the token.
+    pub key_revision: i32,
     pub proof: Arc<Proof>,
     pub sdk: SdkContext,
     pub info: RequestInfo,

@@ -94,6 +94,10 @@ impl<K: Copy + Eq + Hash> Rooms<K> {
 }
 
 impl Hub {
+    pub fn new(sockets: Sockets) -> Hub {
+        Hub(Arc::new(Inner { sockets, ..Inner::default() }))
+    }
+
     /// Starts to listen to the cards of a customer as these containers show them.
     pub fn listen(&self, env: EnvId, customer: CustomerId, containers: &[ContainerId]) -> Listener {
         let bell = Arc::new(Bell { notify: Notify::new(), read: AtomicI64::new(-1) });

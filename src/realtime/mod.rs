@@ -2,12 +2,14 @@
 //!
 //! Every hint may be lost; rows are the truth, and sweeps and polling repair a loss.
 
+mod bus;
 mod hub;
 mod sockets;
 mod wakes;
 
+pub use bus::Bus;
 pub use hub::{Hub, Listener};
-pub use sockets::{Seat, Sockets};
+pub use sockets::{Full, Leave, Pass, Seat, Sockets};
 pub use wakes::Wakes;
 
 use crate::ids::{ContainerId, CustomerId, EnvId};

@@ -53,6 +53,10 @@ impl Close {
         Close::new(4403, reason)
     }
 
+    pub fn revoked() -> Close {
+        Close::forbidden("unauthenticated: the credentials no longer hold")
+    }
+
     pub fn unknown_protocol() -> Close {
         Close::new(4406, "Subprotocol not acceptable")
     }
@@ -89,6 +93,7 @@ impl Close {
     pub fn refusing(error: &Error) -> Close {
         match error.code() {
             Code::BadRequest | Code::ValidationFailed => Close::malformed(&told(error)),
+            Code::RateLimited => Close::try_again_later(&told(error)),
             code if code.status() >= 500 => Close::try_again_later("Try again later"),
             _ => Close::forbidden(told(error)),
         }

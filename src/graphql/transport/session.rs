@@ -11,7 +11,8 @@ use crate::access::authenticate::{self, Principal};
 use crate::access::{RequestInfo, SdkAccess};
 use crate::app::App;
 use crate::clock::Time;
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
+use crate::realtime::{Full, Seat};
 
 /// The client is told this long before its token ends.
 const WARNING: Duration = Duration::from_secs(60);
@@ -76,6 +77,15 @@ impl Session {
         }
     }
 
+    /// Takes the place of the principal among the connections.
+    pub fn sit(&self, seat: &Seat) -> Result<()> {
+        let customer = match &self.principal {
+            Principal::Sdk(access) => Some((access.env, access.customer)),
+            _ => None,
+        };
+        seat.hold(self.principal.pass(), customer).map_err(no_place)
+    }
+
     /// What is due now. A warning is due once.
     pub fn due(&mut self, now: Time) -> Due {
         self.refresh();
@@ -98,8 +108,17 @@ impl Session {
     fn ends_at(&self) -> Option<Time> {
         match &self.principal {
             Principal::Sdk(access) => Some(access.expires_at),
-            _ => None,
+            Principal::Member(viewer) | Principal::Credential(viewer) => viewer.expires_at,
+            Principal::Anonymous | Principal::SdkAnonymous { .. } => None,
         }
+    }
+}
+
+/// Why a connection is not taken.
+pub fn no_place(full: Full) -> Error {
+    match full {
+        Full::Stopping => Error::unavailable(1, "the server is stopping"),
+        Full::Address | Full::Customer => Error::new(Code::RateLimited, "too many connections are open"),
     }
 }
 
@@ -118,6 +137,7 @@ mod tests {
             customer: ids.unguessable(),
             user_id: "u".into(),
             key: ids.unguessable(),
+            key_revision: 1,
             proof: Arc::default(),
             sdk: SdkContext::default(),
             info: RequestInfo::default(),

@@ -5,6 +5,7 @@
 //! the server stops, breaks off instead, so that clients come back and resume.
 
 use std::convert::Infallible;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use tokio::time::{Instant, sleep_until};
 
 use super::endpoint::{Endpoint, Ready};
-use super::session::{Due, Session};
+use super::session::{Due, Session, no_place};
 use crate::error::{Error, Result};
 use crate::graphql::errors;
 use crate::realtime::Seat;
@@ -29,7 +30,9 @@ const COMPLETE: &str = "event: complete\ndata:\n\n";
 
 /// Answers with the results of an operation as they come.
 pub fn stream(endpoint: Arc<Endpoint>, session: Session, ready: Ready) -> Result<Response> {
-    let seat = endpoint.app.hub().sockets().enter().ok_or_else(|| Error::unavailable(1, "the server is stopping"))?;
+    let address = session.info.address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+    let seat = endpoint.app.hub().sockets().enter(address).map_err(no_place)?;
+    session.sit(&seat)?;
     let Ready { request, kind, label } = ready;
     let answers = endpoint.schema.execute_stream(request).boxed();
     let now = Instant::now();
@@ -96,7 +99,7 @@ impl Events {
                         break COMPLETE.into();
                     }
                 },
-                () = self.seat.asked_to_leave() => return Some(Err(Broken)),
+                _ = self.seat.asked_to_leave() => return Some(Err(Broken)),
                 () = sleep_until(expires.unwrap_or(heartbeat).min(heartbeat)) => {
                     if Instant::now() >= heartbeat {
                         break SILENT.into();

@@ -12,17 +12,18 @@ use std::time::Duration;
 use async_graphql::Response;
 use async_graphql::parser::types::OperationType;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
+use axum::response::IntoResponse;
 use futures_util::stream::{AbortHandle, BoxStream, SelectAll, StreamExt, abortable, once};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::endpoint::{Endpoint, Operation, Ready, SDK_BODY};
 use super::protocol::{ClientMessage, Close, SUB_PROTOCOL, ServerMessage};
-use super::session::{Due, Session};
+use super::session::{Due, Session, no_place};
 use crate::access::authenticate;
 use crate::error::{Code, Error};
 use crate::graphql::errors;
-use crate::realtime::Seat;
+use crate::realtime::{Full, Leave, Seat};
 
 /// `connection_init` must come within this time.
 const INIT: Duration = Duration::from_secs(10);
@@ -36,6 +37,9 @@ const FAREWELL: Duration = Duration::from_secs(2);
 const SUBSCRIPTIONS: usize = 20;
 /// Queries and mutations that may run at once on one connection.
 const REQUESTS: usize = 40;
+/// Frames that a peer may send in a second, and at once.
+const FRAMES: f64 = 50.0;
+const BURST: f64 = 200.0;
 /// Read buffers are per connection; small ones let one machine hold many.
 const READ_BUFFER: usize = 4 * 1024;
 
@@ -49,17 +53,17 @@ pub fn accept(upgrade: WebSocketUpgrade, endpoint: Arc<Endpoint>, address: IpAdd
         .max_message_size(limit)
         .max_frame_size(limit);
     let spoken = upgrade.selected_protocol().is_some();
+    let seat = match endpoint.app.hub().sockets().enter(address) {
+        // Before the upgrade a refusal costs least, and clients come again later.
+        Err(full @ (Full::Address | Full::Customer)) => return no_place(full).into_response(),
+        seat => seat.ok(),
+    };
     upgrade.on_upgrade(move |socket| async move {
-        let mut connection = Connection::new(socket, endpoint, address);
-        let close = match (spoken, connection.endpoint.app.hub().sockets().enter()) {
-            (false, _) => Close::unknown_protocol(),
-            (true, None) => Close::leaving(),
-            (true, Some(seat)) => match connection.run(&seat).await {
-                Err(End::Close(close)) => close,
-                Err(End::Gone) | Ok(()) => return,
-            },
-        };
-        connection.close(close).await;
+        match (spoken, seat) {
+            (false, _) => part(socket, Close::unknown_protocol()).await,
+            (true, None) => part(socket, Close::leaving()).await,
+            (true, Some(seat)) => Connection::new(socket, endpoint, address, seat).serve().await,
+        }
     })
 }
 
@@ -83,6 +87,8 @@ struct Connection {
     session: Option<Session>,
     running: HashMap<Arc<str>, Running>,
     answers: SelectAll<BoxStream<'static, Step>>,
+    seat: Seat,
+    budget: Budget,
     /// Counts operations, so that the end of an old one is not taken for that of a new one with its id.
     operations: u64,
     opened_at: Instant,
@@ -108,11 +114,31 @@ enum Event {
     Frame(Option<Result<Message, axum::Error>>),
     Step(Step),
     Clock,
-    Leave,
+    Renewed,
+    Leave(Leave),
+}
+
+/// How many frames the peer may send: a bucket that fills with time.
+struct Budget {
+    frames: f64,
+    at: Instant,
+}
+
+impl Budget {
+    fn refill(&mut self, now: Instant) {
+        self.frames = BURST.min(self.frames + FRAMES * now.duration_since(self.at).as_secs_f64());
+        self.at = now;
+    }
+
+    /// When the next frame may be read. `None`: now.
+    fn ready_at(&mut self, now: Instant) -> Option<Instant> {
+        self.refill(now);
+        (self.frames < 1.0).then(|| now + Duration::from_secs_f64((1.0 - self.frames) / FRAMES))
+    }
 }
 
 impl Connection {
-    fn new(socket: WebSocket, endpoint: Arc<Endpoint>, address: IpAddr) -> Connection {
+    fn new(socket: WebSocket, endpoint: Arc<Endpoint>, address: IpAddr, seat: Seat) -> Connection {
         let now = Instant::now();
         Connection {
             socket,
@@ -121,6 +147,8 @@ impl Connection {
             session: None,
             running: HashMap::new(),
             answers: SelectAll::new(),
+            seat,
+            budget: Budget { frames: BURST, at: now },
             operations: 0,
             opened_at: now,
             heard_at: now,
@@ -128,9 +156,22 @@ impl Connection {
         }
     }
 
-    async fn run(&mut self, seat: &Seat) -> Result<(), End> {
+    async fn serve(mut self) {
+        match self.run().await {
+            Err(End::Close(close)) => {
+                self.answers.clear();
+                self.running.clear();
+                part(self.socket, close).await;
+            }
+            Err(End::Gone) | Ok(()) => {}
+        }
+    }
+
+    async fn run(&mut self) -> Result<(), End> {
         loop {
             let deadline = self.deadline();
+            // Who sends too much is read later, so that the peer's own buffers fill and not ours.
+            let readable = self.budget.ready_at(Instant::now()).is_none();
             let event = {
                 let renewed = async {
                     match &self.session {
@@ -139,15 +180,18 @@ impl Connection {
                     }
                 };
                 tokio::select! {
-                    () = seat.asked_to_leave() => Event::Leave,
-                    frame = self.socket.recv() => Event::Frame(frame),
+                    leave = self.seat.asked_to_leave() => Event::Leave(leave),
+                    frame = self.socket.recv(), if readable => Event::Frame(frame),
                     Some(step) = self.answers.next() => Event::Step(step),
                     () = sleep_until(deadline) => Event::Clock,
-                    () = renewed => Event::Clock,
+                    () = renewed => Event::Renewed,
                 }
             };
             match event {
-                Event::Leave => return Err(Close::leaving().into()),
+                Event::Leave(Leave::Stopping) => return Err(Close::leaving().into()),
+                Event::Leave(Leave::Broken) => return Err(End::Gone),
+                Event::Leave(Leave::Revoked) => return Err(Close::revoked().into()),
+                Event::Renewed => self.renewed()?,
                 Event::Frame(frame) => self.frame(frame).await?,
                 Event::Step(step) => self.step(step).await?,
                 Event::Clock => {}
@@ -157,8 +201,11 @@ impl Connection {
     }
 
     /// The next instant at which the clock asks for something.
-    fn deadline(&self) -> Instant {
+    fn deadline(&mut self) -> Instant {
         let mut deadline = (self.heard_at + SILENCE).min(self.pinged_at + PING);
+        if let Some(ready) = self.budget.ready_at(Instant::now()) {
+            deadline = deadline.min(ready);
+        }
         match &self.session {
             None => deadline = deadline.min(self.opened_at + INIT),
             Some(session) => {
@@ -190,8 +237,18 @@ impl Connection {
         }
     }
 
+    /// What let the connection in is another token now.
+    fn renewed(&mut self) -> Result<(), End> {
+        if let Some(session) = &mut self.session {
+            session.refresh();
+            session.sit(&self.seat).map_err(|error| Close::refusing(&error))?;
+        }
+        Ok(())
+    }
+
     async fn frame(&mut self, frame: Option<Result<Message, axum::Error>>) -> Result<(), End> {
         self.heard_at = Instant::now();
+        self.budget.frames -= 1.0;
         match frame {
             Some(Ok(Message::Text(text))) => {
                 let limit = self.message_limit();
@@ -232,10 +289,22 @@ impl Connection {
     }
 
     async fn init(&mut self, payload: &Value) -> Result<(), End> {
+        let sockets = self.endpoint.app.hub().sockets().clone();
+        // When a thousand come at once they wait here, and are not sent away.
+        let turn = tokio::select! {
+            turn = sockets.admit() => turn,
+            _ = self.seat.asked_to_leave() => return Err(Close::leaving().into()),
+        };
         let authenticated = authenticate::from_connection_init(&self.endpoint.app, payload, self.address);
-        match timeout(INIT, authenticated).await {
+        let authenticated = timeout(INIT, authenticated).await;
+        drop(turn);
+        // Waiting for a turn was not the peer's silence.
+        self.heard_at = Instant::now();
+        match authenticated {
             Ok(Ok(principal)) => {
-                self.session = Some(Session::new(principal, self.address));
+                let session = Session::new(principal, self.address);
+                session.sit(&self.seat).map_err(|error| Close::refusing(&error))?;
+                self.session = Some(session);
                 self.say(&ServerMessage::ConnectionAck).await
             }
             Ok(Err(error)) => {
@@ -262,6 +331,11 @@ impl Connection {
         };
         let Some(session) = &mut self.session else { return Err(Close::unauthorized().into()) };
         session.refresh();
+        match authenticate::again(&self.endpoint.app, &session.principal).await {
+            Ok(Some(principal)) => session.principal = principal,
+            Ok(None) => {}
+            Err(error) => return self.refuse(&id, &error).await,
+        }
         let name = operation.name.clone();
         let ready = match self.endpoint.prepare(operation, &session.principal, &session.info) {
             Ok(ready) => ready,
@@ -346,19 +420,18 @@ impl Connection {
             }
         }
     }
+}
 
-    /// Says why, and waits a moment for the peer, so that the reason is not lost with the connection.
-    async fn close(mut self, close: Close) {
-        self.answers.clear();
-        let frame = CloseFrame { code: close.code, reason: close.reason.into() };
-        let farewell = async {
-            if self.socket.send(Message::Close(Some(frame))).await.is_ok() {
-                while let Some(Ok(_)) = self.socket.recv().await {}
-            }
-        };
-        // Whoever does not answer a close is not waited for.
-        let _ = timeout(FAREWELL, farewell).await;
-    }
+/// Says why, and waits a moment for the peer, so that the reason is not lost with the connection.
+async fn part(mut socket: WebSocket, close: Close) {
+    let frame = CloseFrame { code: close.code, reason: close.reason.into() };
+    let farewell = async {
+        if socket.send(Message::Close(Some(frame))).await.is_ok() {
+            while let Some(Ok(_)) = socket.recv().await {}
+        }
+    };
+    // Whoever does not answer a close is not waited for.
+    let _ = timeout(FAREWELL, farewell).await;
 }
 
 /// Tells apart why frames cannot be read any more.

@@ -2,4 +2,6 @@
 
 mod follow;
 mod limits;
+mod nodes;
+mod revocation;
 mod track;

@@ -12,6 +12,7 @@ pub mod receiver;
 pub mod socket;
 pub mod world;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -32,6 +33,16 @@ use self::database::TestDatabase;
 /// The instant at which the clock of every test stands at first.
 pub const START: &str = "2026-01-01T00:00:00Z";
 
+/// Waits for what other tasks bring about; it must come.
+pub async fn until(what: &str, mut there: impl FnMut() -> bool) {
+    let waiting = async {
+        while !there() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap_or_else(|_| panic!("{what}: it does not come"));
+}
+
 /// A server for one test. Its workers run only in [`TestApp::settle`].
 pub struct TestApp {
     pub app: App,
@@ -39,7 +50,7 @@ pub struct TestApp {
     pub origin: String,
     workers: Vec<AnyWorker>,
     server: Option<Server>,
-    _database: TestDatabase,
+    database: Arc<TestDatabase>,
 }
 
 impl TestApp {
@@ -49,7 +60,17 @@ impl TestApp {
 
     /// Starts a server whose configuration the test changes.
     pub async fn with(change: impl FnOnce(&mut Config)) -> TestApp {
-        let database = TestDatabase::create().await;
+        let database = Arc::new(TestDatabase::create().await);
+        let clock = Clock::manual(Time::parse(START).unwrap());
+        TestApp::on(database, clock, Ids::seeded(1), change).await
+    }
+
+    /// Starts another server on the same database and clock.
+    pub async fn beside(&self, change: impl FnOnce(&mut Config)) -> TestApp {
+        TestApp::on(self.database.clone(), self.app.clock().clone(), Ids::seeded(2), change).await
+    }
+
+    async fn on(database: Arc<TestDatabase>, clock: Clock, ids: Ids, change: impl FnOnce(&mut Config)) -> TestApp {
         let mut config = Config::for_database(&database.url, database.directory());
         change(&mut config);
         let listener = TcpListener::bind(config.listen).await.unwrap();
@@ -57,8 +78,8 @@ impl TestApp {
         let app = App::new(Parts {
             origin: Url::parse(&origin).unwrap(),
             pool: Pool::new(&database.url, config.database_connections).unwrap(),
-            clock: Clock::manual(Time::parse(START).unwrap()),
-            ids: Ids::seeded(1),
+            clock,
+            ids,
             vault: Vault::new(config.master_key.unwrap().0),
             config,
         })
@@ -66,7 +87,7 @@ impl TestApp {
         partitions::maintain(&app, app.clock().now()).await.unwrap();
         let server = Server::start(app.clone(), listener, Vec::new(), Router::new()).await.unwrap();
         let client = Client::new(&origin);
-        TestApp { app, client, origin, workers: cardwire::workers(), server: Some(server), _database: database }
+        TestApp { app, client, origin, workers: cardwire::workers(), server: Some(server), database }
     }
 
     /// Runs workers until nothing is due at the present time of the clock.

@@ -68,6 +68,7 @@ impl Scene {
             actor: Actor::Member(ids.make::<MemberId>(now)),
             role: None,
             info: RequestInfo { address: Some(IpAddr::from([203, 0, 113, 9])) },
+            expires_at: None,
             session: None,
             organisation_grants: grants.clone(),
             environments: [(env, grants)].into(),
