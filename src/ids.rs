@@ -151,6 +151,8 @@ id! {
     EventId, "evt", "event", "events";
     WebhookId, "whk", "webhook subscription", "webhook_subscriptions";
     RequestId, "req", "outgoing request";
+    NotificationId, "ntf", "notification";
+    TaskId, "task", "task", "flow_tasks";
 }
 
 /// Makes ids. The system's generator is random; tests use a seeded one, so that runs repeat.

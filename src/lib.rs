@@ -49,6 +49,7 @@ pub fn workers() -> Vec<AnyWorker> {
         AnyWorker::new(webhooks::deliver::Deliverer::default()),
         AnyWorker::new(db::partitions::Partitioner),
         AnyWorker::new(flows::Engine),
+        AnyWorker::new(flows::CardWaits),
         AnyWorker::new(cards::timers::CardTimers),
         AnyWorker::new(cards::feed::Sweeper),
         AnyWorker::new(access::revocation::Revoker),

@@ -38,6 +38,8 @@ pub struct Order<'a> {
     pub context: render::Context,
     /// The options that hold: see [`crate::cards::options::effective`].
     pub options: Options,
+    /// Whether devices are told of the card, where the step decides and not the template.
+    pub send_notifications: Option<bool>,
     pub origin: Origin,
     /// The run and the key of its step: one card each.
     pub dedupe: (RunId, String),
@@ -119,7 +121,7 @@ async fn repeated(tx: &Tx, env: EnvId, orders: &[Order<'_>]) -> Result<HashMap<(
 
 /// Renders the card of an order. The error is the message of its `card-error`.
 fn assemble(tx: &Tx, env: EnvId, order: Order<'_>) -> Result<CardInstance, String> {
-    let Order { customer, pinned, variables, context, options, origin, dedupe } = order;
+    let Order { customer, pinned, variables, context, options, send_notifications, origin, dedupe } = order;
     let now = tx.now();
     if options.expires.is_some_and(|expires| expires <= now) {
         return Err("the card would have expired before it was made".to_owned());
@@ -139,7 +141,7 @@ fn assemble(tx: &Tx, env: EnvId, order: Order<'_>) -> Result<CardInstance, Strin
         template_id: pinned.template,
         template_name: pinned.name.clone(),
         template_version: pinned.version,
-        send_notifications: content.notification().send,
+        send_notifications: send_notifications.unwrap_or(content.notification().send),
         lifecycle_id: origin.lifecycle,
         flow_id: origin.flow,
         flow_version: origin.flow_version,
@@ -194,6 +196,7 @@ struct Refusal(NewEvent);
 
 fn refusal(order: &Order<'_>) -> Refusal {
     let Order { customer, pinned, origin, options, .. } = order;
+    let send = order.send_notifications.unwrap_or(pinned.content.notification().send);
     let mut event = NewEvent::new("card-error", customer.id, customer.user_id.clone());
     event.card = Some(CardContext {
         card_instance_id: None,
@@ -202,7 +205,7 @@ fn refusal(order: &Order<'_>) -> Refusal {
         card_template_id: pinned.template,
         card_template_name: pinned.name.clone(),
         card_template_version: pinned.version,
-        card_template_settings: json!({"sendNotifications": pinned.content.notification().send}),
+        card_template_settings: json!({"sendNotifications": send}),
         published_at: None,
     });
     event.platform = Some(PlatformContext {

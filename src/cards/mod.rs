@@ -32,6 +32,7 @@ pub(crate) mod transition;
 pub mod update;
 pub mod variable;
 pub mod version;
+pub mod withdraw;
 
 pub use instance::CardInstance;
 pub use lifecycle::Status;

@@ -64,6 +64,11 @@ impl Change {
         Ok(change)
     }
 
+    /// A change of core fields only.
+    pub(crate) fn of_profile(given: Map<String, Value>) -> Result<Change> {
+        Ok(Change { core: check_profile(&Value::Object(given), "")?, ..Change::default() })
+    }
+
     /// A change of preferences only.
     fn of_preferences(given: &Value, pointer: &str) -> Result<Change> {
         preferences::merge(&Map::new(), given, pointer)?;
@@ -263,8 +268,19 @@ async fn write_in(tx: &mut Tx, env: EnvId, changes: &[(String, Change)]) -> Resu
     user_ids.dedup();
     let known = profile::find_by_user_ids(tx.conn(), env, &user_ids).await?.len();
     let created = profile::ensure_in(tx, env, &user_ids).await?.len() - known;
+    let customers = merge_in(tx, env, &user_ids, changes).await?;
+    Ok(Written { created, customers })
+}
+
+/// Merges the changes into customers that exist, in the order given. Locks their rows in the order of our own ids.
+pub(crate) async fn update_in(tx: &mut Tx, env: EnvId, changes: &[(String, Change)]) -> Result<()> {
+    let user_ids: Vec<String> = changes.iter().map(|(user_id, _)| user_id.clone()).collect();
+    merge_in(tx, env, &user_ids, changes).await.map(drop)
+}
+
+async fn merge_in(tx: &mut Tx, env: EnvId, user_ids: &[String], changes: &[(String, Change)]) -> Result<Vec<Customer>> {
     let locked: Vec<Customer> = customers::table
-        .filter(customers::environment_id.eq(env).and(customers::user_id.eq_any(&user_ids)))
+        .filter(customers::environment_id.eq(env).and(customers::user_id.eq_any(user_ids)))
         .order(customers::id)
         .select(Customer::as_select())
         .for_no_key_update()
@@ -279,7 +295,7 @@ async fn write_in(tx: &mut Tx, env: EnvId, changes: &[(String, Change)]) -> Resu
     }
     let customers: Vec<Customer> = merged.into_values().collect();
     store_in(tx, env, &customers).await?;
-    Ok(Written { created, customers })
+    Ok(customers)
 }
 
 /// The editable data of a customer by the names of the columns.

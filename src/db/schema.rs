@@ -389,6 +389,24 @@ diesel::table! {
 }
 
 diesel::table! {
+    notifications (environment_id, id) {
+        environment_id -> Uuid,
+        id -> Uuid,
+        run_id -> Uuid,
+        step_key -> Text,
+        customer_id -> Uuid,
+        title -> Text,
+        body -> Text,
+        detail -> Jsonb,
+        container_ids -> Array<Uuid>,
+        card_id -> Nullable<Uuid>,
+        is_test -> Bool,
+        status -> Text,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
     organisations (id) {
         id -> Uuid,
         name -> Text,
@@ -424,6 +442,9 @@ diesel::table! {
         output -> Jsonb,
         message -> Nullable<Text>,
         finished_at -> Timestamptz,
+        path -> Nullable<Text>,
+        input -> Nullable<Jsonb>,
+        started_at -> Timestamptz,
     }
 }
 
@@ -551,6 +572,9 @@ diesel::table! {
         lane -> Int2,
         wake_at -> Timestamptz,
         attempts -> Int2,
+        wait_card -> Nullable<Uuid>,
+        wait_until -> Nullable<Timestamptz>,
+        reached_at -> Nullable<Timestamptz>,
     }
 }
 
@@ -708,6 +732,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     member_invitations,
     member_sessions,
     members,
+    notifications,
     organisations,
     roles,
     run_steps,

@@ -5,6 +5,7 @@ use diesel::sql_types::{Array, Bool, Nullable, Text, Timestamptz, Uuid as SqlUui
 use diesel_async::RunQueryDsl;
 use serde::Serialize;
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 
 use crate::clock::Time;
 use crate::db::Tx;
@@ -56,6 +57,18 @@ pub mod names {
         "sdk-initialized",
         "request-failed",
         "notification-received",
+    ];
+
+    /// What customers, timers and systems do to a card that is in use: flows can wait for it.
+    pub const OF_CARDS_IN_USE: &[&str] = &[
+        "card-completed",
+        "card-dismissed",
+        "card-snoozed",
+        "card-expired",
+        "card-cancelled",
+        "card-displayed",
+        "card-voted-up",
+        "card-voted-down",
     ];
 
     /// Tells whether the name is one of the catalogue.
@@ -173,7 +186,9 @@ pub struct PlatformContext {
 pub struct NewEvent {
     /// Given by an SDK; made here otherwise.
     pub id: Option<EventId>,
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
+    /// The name is the caller's own and none of the catalogue.
+    pub custom: bool,
     pub customer: CustomerId,
     /// The customer's id as the caller knows it.
     pub end_user_id: String,
@@ -191,7 +206,8 @@ impl NewEvent {
     pub fn new(name: &'static str, customer: CustomerId, end_user_id: impl Into<String>) -> NewEvent {
         NewEvent {
             id: None,
-            name,
+            name: Cow::Borrowed(name),
+            custom: false,
             customer,
             end_user_id: end_user_id.into(),
             timestamp: None,
@@ -205,12 +221,24 @@ impl NewEvent {
     }
 }
 
+impl NewEvent {
+    /// An event with a name of the caller's own (specification 7.5).
+    pub fn custom(name: String, customer: CustomerId, end_user_id: impl Into<String>) -> NewEvent {
+        NewEvent { name: Cow::Owned(name), custom: true, ..NewEvent::new("", customer, end_user_id) }
+    }
+}
+
 /// The envelope: the order of the fields is the order on the wire.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Envelope<'a> {
     id: EventId,
-    analytics_event: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_type: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    analytics_event: Option<&'a str>,
     end_user_id: &'a str,
     timestamp: Time,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -231,7 +259,7 @@ struct Envelope<'a> {
 #[derive(Clone, Debug)]
 pub struct Recorded {
     pub id: EventId,
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     pub timestamp: Time,
 }
 
@@ -246,17 +274,17 @@ pub(crate) async fn record_in(tx: &mut Tx, env: EnvId, events: &[NewEvent]) -> R
         let id = event.id.unwrap_or_else(|| tx.id());
         let timestamp = event.timestamp.unwrap_or(tx.now());
         columns.add(event, id, timestamp)?;
-        recorded.push(Recorded { id, name: event.name, timestamp });
+        recorded.push(Recorded { id, name: event.name.clone(), timestamp });
     }
     sql_query(
         "INSERT INTO events (environment_id, id, name, custom, customer_id, end_user_id, occurred_at, received_at,
                              is_test, template_id, flow_id, run_id, card_id, payload)
-         SELECT $1, id, name, false, customer_id, end_user_id, occurred_at, $2,
+         SELECT $1, id, name, custom, customer_id, end_user_id, occurred_at, $2,
                 is_test, template_id, flow_id, run_id, card_id, payload
          FROM UNNEST($3::uuid[], $4::text[], $5::uuid[], $6::text[], $7::timestamptz[], $8::bool[], $9::uuid[],
-                     $10::uuid[], $11::uuid[], $12::uuid[], $13::text[])
+                     $10::uuid[], $11::uuid[], $12::uuid[], $13::text[], $14::bool[])
               AS new (id, name, customer_id, end_user_id, occurred_at, is_test, template_id, flow_id, run_id, card_id,
-                      payload)",
+                      payload, custom)",
     )
     .bind::<SqlUuid, _>(env)
     .bind::<Timestamptz, _>(tx.now())
@@ -271,9 +299,13 @@ pub(crate) async fn record_in(tx: &mut Tx, env: EnvId, events: &[NewEvent]) -> R
     .bind::<Array<Nullable<SqlUuid>>, _>(columns.runs)
     .bind::<Array<Nullable<SqlUuid>>, _>(columns.cards)
     .bind::<Array<Text>, _>(columns.payloads)
+    .bind::<Array<Bool>, _>(columns.customs)
     .execute(&mut tx.conn())
     .await?;
     tx.announce(Announcement::Wake(Work::Fanout));
+    if events.iter().any(|event| names::OF_CARDS_IN_USE.contains(&&*event.name)) {
+        tx.announce(Announcement::Wake(Work::CardWaits));
+    }
     Ok(recorded)
 }
 
@@ -281,7 +313,8 @@ pub(crate) async fn record_in(tx: &mut Tx, env: EnvId, events: &[NewEvent]) -> R
 #[derive(Default)]
 struct Columns {
     ids: Vec<EventId>,
-    names: Vec<&'static str>,
+    names: Vec<String>,
+    customs: Vec<bool>,
     customers: Vec<CustomerId>,
     end_users: Vec<String>,
     occurred: Vec<Time>,
@@ -297,7 +330,9 @@ impl Columns {
     fn add(&mut self, event: &NewEvent, id: EventId, timestamp: Time) -> Result<()> {
         let envelope = Envelope {
             id,
-            analytics_event: event.name,
+            event_type: event.custom.then_some("custom"),
+            event_name: event.custom.then_some(&event.name),
+            analytics_event: (!event.custom).then_some(&event.name),
             end_user_id: &event.end_user_id,
             timestamp,
             card_context: &event.card,
@@ -309,7 +344,8 @@ impl Columns {
         };
         self.payloads.push(serde_json::to_string(&envelope)?);
         self.ids.push(id);
-        self.names.push(event.name);
+        self.names.push(event.name.to_string());
+        self.customs.push(event.custom);
         self.customers.push(event.customer);
         self.end_users.push(event.end_user_id.clone());
         self.occurred.push(timestamp);

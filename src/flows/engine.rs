@@ -11,8 +11,9 @@
 //! pays for its statements once.
 
 mod claim;
-pub(super) mod execute;
+mod execute;
 pub(super) mod load;
+pub(super) mod plan;
 mod poison;
 mod settle;
 
@@ -96,8 +97,9 @@ async fn advance_in(tx: &mut Tx, claim: Claim<'_>) -> Result<Found> {
         return Ok(Found::Nothing);
     }
     let mut found = Found::Held;
+    let mut kind = None;
     for (env, tokens) in by_environment(tokens) {
-        if advance_environment_in(tx, env, tokens).await? {
+        if advance_environment_in(tx, env, tokens, &mut kind).await? {
             found = Found::Moved;
         }
     }
@@ -114,14 +116,20 @@ fn by_environment(tokens: Vec<Token>) -> BTreeMap<EnvId, Vec<Token>> {
 }
 
 /// Executes the tokens of one environment. Gives false when all of their runs were held by others.
-async fn advance_environment_in(tx: &mut Tx, env: EnvId, mut tokens: Vec<Token>) -> Result<bool> {
+async fn advance_environment_in(
+    tx: &mut Tx,
+    env: EnvId,
+    mut tokens: Vec<Token>,
+    kind: &mut Option<execute::Kind>,
+) -> Result<bool> {
     let runs = claim::lock_runs(tx.conn(), env, &tokens).await?;
     tokens.retain(|token| runs.contains_key(&token.run_id));
     if tokens.is_empty() {
         return Ok(false);
     }
-    let world = load::World::load(tx.conn(), env, runs).await?;
-    let outcomes = execute::all_in(tx, env, &world, &tokens).await?;
+    let mut world = load::World::load(tx.conn(), env, runs).await?;
+    world.look_back(tx.conn(), env, &tokens).await?;
+    let outcomes = execute::all_in(tx, env, &world, &tokens, kind).await?;
     settle::write_in(
         tx,
         env,

@@ -205,7 +205,7 @@ pub async fn create(app: &App, access: &Access, new: NewFlow) -> Result<Flow> {
     let mut violations = Violations::new();
     violations.check(text::object_name(&new.name, "/name"));
     check_texts(new.description.as_deref(), new.metadata.as_ref(), &mut violations);
-    let graph = violations.check(Graph::parse(&definition).map_err(|error| error.at("/definition")));
+    let graph = inspect(app, access, &definition, &mut violations).await?;
     violations.finish()?;
     app.transact(async |tx| {
         let flow = insert_in(tx, access.env(), &new).await?;
@@ -216,6 +216,15 @@ pub async fn create(app: &App, access: &Access, new: NewFlow) -> Result<Flow> {
         Ok(flow)
     })
     .await
+}
+
+/// Reads a definition and reports everything that is wrong with it, also what it names and nobody has.
+async fn inspect(app: &App, access: &Access, definition: &Value, violations: &mut Violations) -> Result<Option<Graph>> {
+    let mut found = Violations::new();
+    let (graph, references) = Graph::inspect(definition, &mut found);
+    version::check_references(&*app.read().await?, access.env(), &references, &mut found).await?;
+    violations.check(found.finish().map_err(|error| error.at("/definition")));
+    Ok(graph)
 }
 
 async fn insert_in(tx: &mut Tx, env: EnvId, new: &NewFlow) -> Result<Flow> {
@@ -257,10 +266,10 @@ pub async fn update(app: &App, access: &Access, id: FlowId, changes: Changes) ->
         violations.check(text::object_name(name, "/name"));
     }
     check_texts(changes.description.as_deref(), changes.metadata.as_ref(), &mut violations);
-    let graph = changes
-        .definition
-        .as_ref()
-        .and_then(|definition| violations.check(Graph::parse(definition).map_err(|error| error.at("/definition"))));
+    let graph = match &changes.definition {
+        Some(definition) => inspect(app, access, definition, &mut violations).await?,
+        None => None,
+    };
     violations.finish()?;
     app.transact(async |tx| {
         let flow = find_locked(tx, access.env(), id).await?;

@@ -3,7 +3,9 @@
 //! Every step names exactly one parent, so a sound graph is a tree that grows from `start`, and a run meets each
 //! step at most once. That is why a step's key is enough to make its effects idempotent within a run.
 
-use std::collections::{HashMap, HashSet};
+mod relation;
+
+use std::collections::HashMap;
 
 use serde_json::Value;
 
@@ -11,7 +13,7 @@ use super::fields::{Fields, join};
 use super::step::Action;
 use crate::cards::variable::Variable;
 use crate::error::{Result, Violations};
-use crate::ids::{StreamId, TemplateId};
+use crate::ids::{ContainerId, StreamId, TemplateId};
 
 /// The most steps a flow may have.
 pub const STEPS: usize = 200;
@@ -19,12 +21,14 @@ pub const STEPS: usize = 200;
 pub const VARIABLES: usize = 100;
 
 /// The parent of the first steps. No step may have this key.
-const START: &str = "start";
+pub(super) const START: &str = "start";
 
 /// A definition that satisfies every rule.
 #[derive(Debug)]
 pub struct Graph {
     pub variables: Vec<Variable>,
+    /// Some expression asks for the output of an earlier step.
+    pub looks_back: bool,
     steps: Vec<Step>,
     places: HashMap<String, usize>,
     children: HashMap<String, Vec<usize>>,
@@ -45,9 +49,23 @@ impl Graph {
     /// Reads a definition and reports everything that is wrong with it, with pointers relative to the definition.
     pub fn parse(definition: &Value) -> Result<Graph> {
         let mut violations = Violations::new();
-        let graph = read(definition, &mut violations);
+        let (graph, _) = read(definition, &mut violations);
         violations.finish()?;
         graph.ok_or_else(|| crate::error::Error::invalid("", "is not a flow definition"))
+    }
+
+    /// Reads as much of a definition as can be read, and what it refers to, for savers who report all faults at once.
+    pub(super) fn inspect(definition: &Value, violations: &mut Violations) -> (Option<Graph>, References) {
+        read(definition, violations)
+    }
+
+    fn of(variables: Vec<Variable>, steps: Vec<Step>) -> Graph {
+        let places = steps.iter().enumerate().map(|(place, step)| (step.key.clone(), place)).collect();
+        let mut children: HashMap<String, Vec<usize>> = HashMap::new();
+        for (place, step) in steps.iter().enumerate() {
+            children.entry(step.parent.clone()).or_default().push(place);
+        }
+        Graph { variables, looks_back: false, steps, places, children }
     }
 
     /// The definition of a flow that nobody has edited yet.
@@ -74,58 +92,87 @@ impl Graph {
         places.iter().map(|place| &self.steps[*place]).filter(move |step| step.path.as_deref() == path)
     }
 
-    /// The card templates that steps send, each once, with the pointer of its first use.
-    pub fn templates(&self) -> Vec<(TemplateId, String)> {
-        let mut seen = HashSet::new();
-        let used = self.steps.iter().enumerate().filter_map(|(place, step)| match &step.action {
-            Action::SendCard(card) => Some((card.template, format!("/steps/{place}/config/templateId"))),
-            _ => None,
-        });
-        used.filter(|(template, _)| seen.insert(*template)).collect()
+    /// What steps refer to outside the flow.
+    pub(super) fn references(&self) -> References {
+        References::of(self.steps.iter().enumerate().map(|(place, step)| (place, &step.action)))
     }
 
-    /// The streams that steps target, with pointers.
-    pub fn streams(&self) -> Vec<(StreamId, String)> {
-        let mut used = Vec::new();
-        for (place, step) in self.steps.iter().enumerate() {
-            if let Action::SendCard(card) = &step.action {
-                for (index, stream) in card.options.stream_ids.iter().flatten().enumerate() {
-                    used.push((*stream, format!("/steps/{place}/config/streamIds/{index}")));
-                }
-            }
-        }
-        used
+    /// The card templates that steps send, each once, with the pointer of its first use.
+    pub fn templates(&self) -> Vec<(TemplateId, String)> {
+        self.references().templates
+    }
+
+    /// The keys of the steps that send cards.
+    pub fn card_steps(&self) -> impl Iterator<Item = &str> {
+        self.steps.iter().filter(|step| matches!(step.action, Action::SendCard(_))).map(|step| step.key.as_str())
     }
 }
 
-fn read(definition: &Value, violations: &mut Violations) -> Option<Graph> {
-    let fields = Fields::open(definition, "", violations)?;
+/// What steps refer to outside the flow, with pointers. A template stands here once, with its first use.
+#[derive(Debug, Default)]
+pub(super) struct References {
+    pub templates: Vec<(TemplateId, String)>,
+    pub streams: Vec<(StreamId, String)>,
+    pub containers: Vec<(ContainerId, String)>,
+}
+
+impl References {
+    fn of<'a>(actions: impl Iterator<Item = (usize, &'a Action)>) -> References {
+        let mut references = References::default();
+        for (place, action) in actions {
+            match action {
+                Action::SendCard(card) => {
+                    if !references.templates.iter().any(|(template, _)| *template == card.template) {
+                        references.templates.push((card.template, format!("/steps/{place}/config/templateId")));
+                    }
+                    for (index, stream) in card.options.stream_ids.iter().flatten().enumerate() {
+                        references.streams.push((*stream, format!("/steps/{place}/config/streamIds/{index}")));
+                    }
+                }
+                Action::SendNotification(notification) => {
+                    for (index, container) in notification.containers.iter().enumerate() {
+                        let pointer = format!("/steps/{place}/config/containerIds/{index}");
+                        references.containers.push((*container, pointer));
+                    }
+                }
+                _ => {}
+            }
+        }
+        references
+    }
+}
+
+fn read(definition: &Value, violations: &mut Violations) -> (Option<Graph>, References) {
+    let nothing = (None, References::default());
+    let Some(fields) = Fields::open(definition, "", violations) else { return nothing };
     fields.only(&["variables", "steps"], violations);
     let variables = read_variables(&fields, violations);
     let listed = fields.list("steps", violations).map_or(&[][..], Vec::as_slice);
     if listed.len() > STEPS {
         violations.add("/steps", format!("a flow has at most {STEPS} steps"));
-        return None;
+        return nothing;
     }
-    let mut steps = Vec::with_capacity(listed.len());
-    let mut whole = true;
-    for (place, value) in listed.iter().enumerate() {
-        match read_step(value, place, violations) {
-            Some(step) => steps.push(step),
-            None => whole = false,
-        }
+    let sketches: Vec<Sketch> =
+        listed.iter().enumerate().filter_map(|(place, value)| read_step(value, place, violations)).collect();
+    relation::check(&sketches, sketches.len() == listed.len(), violations);
+    let references = References::of(sketches.iter().filter_map(|sketch| Some((sketch.place, sketch.action.as_ref()?))));
+    let whole = sketches.len() == listed.len();
+    let steps: Option<Vec<Step>> = sketches.into_iter().map(Sketch::finish).collect();
+    let graph = steps.filter(|_| whole).map(|steps| {
+        let looks_back = listed.iter().any(mentions_steps);
+        Graph { looks_back, ..Graph::of(variables, steps) }
+    });
+    (graph, references)
+}
+
+/// Tells whether an expression in a value may begin with `steps`.
+fn mentions_steps(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains("steps"),
+        Value::Array(items) => items.iter().any(mentions_steps),
+        Value::Object(fields) => fields.values().any(mentions_steps),
+        _ => false,
     }
-    // Relations are judged only when every step could be read: a missing step would be blamed on its children.
-    if !whole {
-        return None;
-    }
-    let places = index(&steps, violations);
-    check_relations(&steps, &places, violations);
-    let mut children: HashMap<String, Vec<usize>> = HashMap::new();
-    for (place, step) in steps.iter().enumerate() {
-        children.entry(step.parent.clone()).or_default().push(place);
-    }
-    Some(Graph { variables, steps, places, children })
 }
 
 fn read_variables(fields: &Fields<'_>, violations: &mut Violations) -> Vec<Variable> {
@@ -147,7 +194,24 @@ fn read_variables(fields: &Fields<'_>, violations: &mut Violations) -> Vec<Varia
     variables
 }
 
-fn read_step(value: &Value, place: usize, violations: &mut Violations) -> Option<Step> {
+/// A step as far as it could be read: its place among the others can be judged even where its configuration is bad.
+pub(super) struct Sketch<'a> {
+    pub place: usize,
+    pub key: &'a str,
+    pub parent: Option<&'a str>,
+    pub path: Option<&'a str>,
+    pub action: Option<Action>,
+    pub config: Option<&'a Value>,
+}
+
+impl Sketch<'_> {
+    fn finish(self) -> Option<Step> {
+        let (parent, path) = (self.parent?.to_owned(), self.path.map(str::to_owned));
+        Some(Step { key: self.key.to_owned(), parent, path, action: self.action? })
+    }
+}
+
+fn read_step<'a>(value: &'a Value, place: usize, violations: &mut Violations) -> Option<Sketch<'a>> {
     let pointer = join("/steps", place);
     let fields = Fields::open(value, &pointer, violations)?;
     fields.only(&["key", "parent", "path", "type", "config"], violations);
@@ -165,66 +229,16 @@ fn read_step(value: &Value, place: usize, violations: &mut Violations) -> Option
     }
     let parent = fields.required_text("parent", violations);
     let path = fields.text("path", violations);
-    let kind = fields.required_text("type", violations)?;
-    let action = Action::parse(kind, fields.value("config"), &pointer, violations);
-    Some(Step { key: key?.to_owned(), parent: parent?.to_owned(), path: path.map(str::to_owned), action: action? })
+    let config = fields.value("config");
+    let kind = fields.required_text("type", violations);
+    let action = kind.and_then(|kind| Action::parse(kind, config, &pointer, violations));
+    Some(Sketch { place, key: key?, parent, path, action, config })
 }
 
 /// Tells whether a key has the form of domain §1.2.
 fn well_formed(key: &str) -> bool {
     let rest = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
     key.len() <= 64 && key.starts_with(|c: char| c.is_ascii_lowercase()) && key.chars().all(rest)
-}
-
-fn index(steps: &[Step], violations: &mut Violations) -> HashMap<String, usize> {
-    let mut places = HashMap::with_capacity(steps.len());
-    for (place, step) in steps.iter().enumerate() {
-        // That one has been refused, and would only be blamed on its children.
-        if step.key == START {
-            continue;
-        }
-        if places.contains_key(&step.key) {
-            violations.add(format!("/steps/{place}/key"), format!("another step has the key `{}`", step.key));
-        } else {
-            places.insert(step.key.clone(), place);
-        }
-    }
-    places
-}
-
-fn check_relations(steps: &[Step], places: &HashMap<String, usize>, violations: &mut Violations) {
-    for (place, step) in steps.iter().enumerate() {
-        let parent = places.get(&step.parent).map(|parent| &steps[*parent]);
-        if parent.is_none() && step.parent != START {
-            violations.add(format!("/steps/{place}/parent"), format!("there is no step `{}`", step.parent));
-            continue;
-        }
-        if parent.is_some_and(|parent| parent.action == Action::End) {
-            violations.add(format!("/steps/{place}/parent"), "nothing follows an end step");
-        }
-        if step.path.is_some() {
-            violations.add(format!("/steps/{place}/path"), format!("`{}` has no named paths", step.parent));
-        }
-    }
-    for place in cyclic(steps, places) {
-        violations.add(format!("/steps/{place}/parent"), "the step follows itself");
-    }
-}
-
-/// The places of steps whose chain of parents leads back to themselves.
-fn cyclic(steps: &[Step], places: &HashMap<String, usize>) -> Vec<usize> {
-    let returns = |first: usize| {
-        let mut seen = HashSet::from([first]);
-        let mut at = first;
-        loop {
-            match places.get(&steps[at].parent) {
-                Some(parent) if *parent == first => return true,
-                Some(parent) if seen.insert(*parent) => at = *parent,
-                _ => return false,
-            }
-        }
-    };
-    (0..steps.len()).filter(|place| returns(*place)).collect()
 }
 
 #[cfg(test)]

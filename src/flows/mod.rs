@@ -10,12 +10,15 @@
 //! `cards`, `customers` and `streams`; none of them knows it.
 
 mod cancel;
+pub mod condition;
 mod context;
 mod engine;
 mod fields;
 mod flow;
 mod graph;
+mod notification;
 mod outcome;
+mod reactions;
 mod request;
 mod revise;
 mod run;
@@ -31,6 +34,7 @@ pub use flow::{
 };
 pub use graph::Graph;
 pub use outcome::{EntryError, EntryOutcome, EntryStatus, Started};
+pub use reactions::CardWaits;
 pub use request::StartRequest;
 pub use revise::{Revised, update_variables};
 pub use run::{FinishedStep, Run, RunFilter, RunStatus};

@@ -9,8 +9,8 @@ use diesel_async::RunQueryDsl;
 use serde_json::{Map, Value};
 
 use super::cancel::{Chosen, choose};
-use super::engine::execute;
 use super::engine::load::World;
+use super::engine::plan;
 use super::flow;
 use super::run::{Run, require_operation};
 use crate::access::{Access, Level, Resource, audit};
@@ -120,7 +120,7 @@ async fn revise_in(tx: &mut Tx, env: EnvId, ids: &[RunId], given: &Map<String, V
         let Some(Action::SendCard(action)) = step.map(|step| &step.action) else { continue };
         let Some(pinned) = world.template(run, action.template) else { continue };
         // An expression that fails now did not fail when the card was made; the card keeps what it shows.
-        if let Ok((variables, context)) = execute::card_variables(&world, run, customer, action)? {
+        if let Ok((variables, context)) = plan::card_variables(&world, run, customer, action)? {
             revisions.push(Revision { card, customer, pinned, variables, context });
         }
     }
@@ -133,7 +133,7 @@ fn resolve(world: &World, given: &Map<String, Value>) -> Result<Vec<(RunId, Map<
     for run in world.runs.values() {
         let Some(graph) = world.graphs.get(&run.batch_id) else { continue };
         let profile = world.customers.get(&run.customer_id).map(Customer::profile).unwrap_or_default();
-        let mut supplied = execute::variables(world, run)?.clone();
+        let mut supplied = plan::variables(world, run)?.clone();
         supplied.extend(given.clone());
         let variables = variable::resolve(&graph.variables, &supplied, &profile).map_err(outside_payload)?;
         resolved.push((run.id, variables));

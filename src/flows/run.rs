@@ -90,9 +90,14 @@ pub struct FinishedStep {
     pub step_key: String,
     pub step_type: String,
     pub status: String,
+    /// The path on which the run went on.
+    pub path: Option<String>,
+    /// What the step was given, where its configuration does not say it already.
+    pub input: Option<Value>,
     pub output: Value,
     /// Why it failed.
     pub message: Option<String>,
+    pub started_at: Time,
     pub finished_at: Time,
 }
 

@@ -5,7 +5,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde_json::Value;
 
 use super::flow::{Flow, find_locked};
-use super::graph::Graph;
+use super::graph::{Graph, References};
 use crate::access::{Access, Level, Resource, audit};
 use crate::app::App;
 use crate::cards;
@@ -41,7 +41,9 @@ pub async fn current(conn: &AsyncPgConnection, env: EnvId, ids: &[FlowId]) -> Re
 /// Writes a definition to the draft, opening one where there is none, and gives the draft's number.
 pub(super) async fn save_in(tx: &mut Tx, flow: &Flow, definition: &Value, graph: &Graph) -> Result<i32> {
     let env = flow.environment_id;
-    refuse_unknown(tx.conn(), env, graph).await.map_err(|error| error.at("/definition"))?;
+    let mut violations = Violations::new();
+    check_references(tx.conn(), env, &graph.references(), &mut violations).await?;
+    violations.finish().map_err(|error| error.at("/definition"))?;
     let draft = flow.draft_version.unwrap_or_else(|| flow.published_version.unwrap_or(0) + 1);
     diesel::insert_into(flow_versions::table)
         .values((
@@ -84,30 +86,37 @@ pub(super) async fn save_in(tx: &mut Tx, flow: &Flow, definition: &Value, graph:
     Ok(draft)
 }
 
-/// Refuses steps that name templates or streams which the environment does not have.
-async fn refuse_unknown(conn: &AsyncPgConnection, env: EnvId, graph: &Graph) -> Result<()> {
-    let mut violations = Violations::new();
-    let templates = graph.templates();
-    if !templates.is_empty() {
-        let ids: Vec<TemplateId> = templates.iter().map(|(template, _)| *template).collect();
+/// Refuses steps that name templates, streams or containers which the environment does not have.
+pub(super) async fn check_references(
+    conn: &AsyncPgConnection,
+    env: EnvId,
+    references: &References,
+    violations: &mut Violations,
+) -> Result<()> {
+    let ids: Vec<TemplateId> = references.templates.iter().map(|(template, _)| *template).collect();
+    if !ids.is_empty() {
         let known = cards::version::status(conn, env, &ids).await?;
-        for (template, pointer) in templates {
-            if !known.iter().any(|(id, _)| *id == template) {
+        for (template, pointer) in &references.templates {
+            if !known.iter().any(|(id, _)| id == template) {
                 violations.add(pointer, "there is no such card template");
             }
         }
     }
-    let streams = graph.streams();
-    if !streams.is_empty() {
-        let ids: Vec<_> = streams.iter().map(|(stream, _)| *stream).collect();
+    let ids: Vec<_> = references.streams.iter().map(|(stream, _)| *stream).collect();
+    if !ids.is_empty() {
         let missing = streams::stream::missing(conn, env, &ids).await?;
-        for (stream, pointer) in streams {
-            if missing.contains(&stream) {
-                violations.add(pointer, "there is no such stream");
-            }
+        for (_, pointer) in references.streams.iter().filter(|(stream, _)| missing.contains(stream)) {
+            violations.add(pointer, "there is no such stream");
         }
     }
-    violations.finish()
+    let ids: Vec<_> = references.containers.iter().map(|(container, _)| *container).collect();
+    if !ids.is_empty() {
+        let missing = streams::container::missing(conn, env, &ids).await?;
+        for (_, pointer) in references.containers.iter().filter(|(container, _)| missing.contains(container)) {
+            violations.add(pointer, "there is no such container");
+        }
+    }
+    Ok(())
 }
 
 /// Publishes the draft and gives its number. Atomic; a second call with the same draft is a conflict.

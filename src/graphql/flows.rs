@@ -190,9 +190,14 @@ pub struct RunStep {
     kind: String,
     /// `completed` or `failed`.
     status: String,
+    /// The named path on which the run went on.
+    path: Option<String>,
+    /// What the step was given, where its configuration does not say it already.
+    input: Option<JsonObject>,
     output: JsonObject,
     /// Why it failed.
     message: Option<String>,
+    started_at: Time,
     finished_at: Time,
 }
 
@@ -202,8 +207,11 @@ impl From<&flows::FinishedStep> for RunStep {
             key: step.step_key.clone(),
             kind: step.step_type.clone(),
             status: step.status.clone(),
+            path: step.path.clone(),
+            input: step.input.clone().map(JsonObject::of),
             output: JsonObject::of(step.output.clone()),
             message: step.message.clone(),
+            started_at: step.started_at,
             finished_at: step.finished_at,
         }
     }

@@ -36,8 +36,10 @@ pub enum Work {
     Webhooks,
     /// A card got a timed change that may be nearer than the one waited for.
     CardTimers,
+    /// Something was done to a card that a flow may wait for.
+    CardWaits,
 }
 
 impl Work {
-    pub const ALL: [Work; 4] = [Work::Flows, Work::Fanout, Work::Webhooks, Work::CardTimers];
+    pub const ALL: [Work; 5] = [Work::Flows, Work::Fanout, Work::Webhooks, Work::CardTimers, Work::CardWaits];
 }

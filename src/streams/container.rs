@@ -239,6 +239,16 @@ pub async fn find(conn: &AsyncPgConnection, env: EnvId, id: ContainerId) -> Resu
     Ok(containers::table.find((env, id)).select(Container::as_select()).first(&mut &*conn).await.optional()?)
 }
 
+/// Those of the ids that are no containers of the environment.
+pub async fn missing(conn: &AsyncPgConnection, env: EnvId, ids: &[ContainerId]) -> Result<Vec<ContainerId>> {
+    let known: Vec<ContainerId> = containers::table
+        .filter(containers::environment_id.eq(env).and(containers::id.eq_any(ids)))
+        .select(containers::id)
+        .load(&mut &*conn)
+        .await?;
+    Ok(ids.iter().copied().filter(|id| !known.contains(id)).collect())
+}
+
 /// Whether an SDK key may show a container.
 pub async fn granted(conn: &AsyncPgConnection, env: EnvId, container: ContainerId, key: SdkKeyId) -> Result<bool> {
     let grant = container_keys::table.find((env, container, key));

@@ -1,19 +1,25 @@
 //! Tokens: where runs are, and how a worker comes by them without waiting for another.
+//!
+//! Work is taken by lane, and within a lane by turns from every environment that has any: a million bulk starts of
+//! one do not hold up a single start of another. The indexes are walked from environment to environment, so that
+//! looking costs by their number and not by that of the tokens.
 
 use std::collections::HashMap;
 
 use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{BigInt, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use crate::clock::Time;
-use crate::db::Tx;
 use crate::db::schema::{runs, tokens};
+use crate::db::{Prepared, Tx};
 use crate::error::Result;
 use crate::flows::run::Run;
-use crate::ids::{EnvId, RunId};
+use crate::ids::{CardId, EnvId, RunId};
 
 /// The most tokens of each kind that a round takes. A card locks a feed until the commit, so not too many.
-const BATCH: i64 = 100;
+const BATCH: i64 = 200;
 
 /// The step is to be executed.
 pub(super) const READY: &str = "ready";
@@ -23,15 +29,22 @@ pub(super) const WAITING: &str = "waiting";
 pub(super) const RETRYING: &str = "retrying";
 
 /// A place where a run is.
-#[derive(Clone, Debug, Queryable, Selectable)]
-#[diesel(table_name = tokens)]
+#[derive(Clone, Debug, Queryable, Selectable, QueryableByName)]
+#[diesel(table_name = tokens, check_for_backend(diesel::pg::Pg))]
 pub(super) struct Token {
     pub environment_id: EnvId,
     pub run_id: RunId,
     pub step_key: String,
     pub status: String,
     pub lane: i16,
+    pub wake_at: Time,
     pub attempts: i16,
+    /// The card whose events the step waits for.
+    pub wait_card: Option<CardId>,
+    /// When that wait ends, whatever happens.
+    pub wait_until: Option<Time>,
+    /// When the step was first executed, where it takes more than one round.
+    pub reached_at: Option<Time>,
 }
 
 impl Token {
@@ -53,8 +66,8 @@ impl Claim<'_> {
     /// Locks tokens until the end of the transaction, passing over those that others hold.
     pub async fn take_in(self, tx: &Tx) -> Result<Vec<Token>> {
         let Claim::One(token) = self else {
-            let mut due = ready(BATCH).for_update().skip_locked().load::<Token>(&mut tx.conn()).await?;
-            due.extend(timers(tx.now(), BATCH).for_update().skip_locked().load::<Token>(&mut tx.conn()).await?);
+            let mut due = ready(tx.conn()).await?;
+            due.extend(timers(tx.conn(), tx.now()).await?);
             return Ok(due);
         };
         let one = tokens::table
@@ -66,34 +79,94 @@ impl Claim<'_> {
     }
 }
 
-#[diesel::dsl::auto_type]
-fn ready(most: i64) -> _ {
-    let select: diesel::dsl::AsSelect<Token, diesel::pg::Pg> = Token::as_select();
-    tokens::table.filter(tokens::status.eq("ready")).order((tokens::lane, tokens::wake_at)).limit(most).select(select)
+/// Locks ready tokens, the most urgent lane first, environments by turns.
+///
+/// Candidates are twice as many as are taken, so that two workers find enough beside each other.
+async fn ready(conn: &AsyncPgConnection) -> Result<Vec<Token>> {
+    let query = sql_query(
+        "WITH RECURSIVE place AS (
+             (SELECT lane, environment_id FROM tokens WHERE status = 'ready' ORDER BY lane, environment_id LIMIT 1)
+             UNION ALL
+             SELECT next.lane, next.environment_id FROM place, LATERAL (
+                 SELECT lane, environment_id FROM tokens
+                 WHERE status = 'ready' AND (lane, environment_id) > (place.lane, place.environment_id)
+                 ORDER BY lane, environment_id LIMIT 1) AS next
+         ), candidate AS (
+             SELECT place.lane, place.environment_id, turn.run_id, turn.step_key, turn.turn
+             FROM place, LATERAL (
+                 SELECT run_id, step_key, row_number() OVER (ORDER BY wake_at) AS turn FROM (
+                     SELECT run_id, step_key, wake_at FROM tokens
+                     WHERE status = 'ready' AND lane = place.lane AND environment_id = place.environment_id
+                     ORDER BY wake_at LIMIT GREATEST(8, 2 * $1 / (SELECT count(*) FROM place))) AS first) AS turn
+         )
+         SELECT tokens.* FROM candidate JOIN tokens USING (environment_id, run_id, step_key)
+         WHERE tokens.status = 'ready'
+         ORDER BY candidate.lane, candidate.turn, candidate.environment_id LIMIT $1
+         FOR UPDATE OF tokens SKIP LOCKED",
+    )
+    .bind::<BigInt, _>(BATCH);
+    Ok(Prepared(query).load(&mut &*conn).await?)
 }
 
-#[diesel::dsl::auto_type]
-fn timers(now: Time, most: i64) -> _ {
-    let select: diesel::dsl::AsSelect<Token, diesel::pg::Pg> = Token::as_select();
-    tokens::table
-        .filter(tokens::status.ne("ready"))
-        .filter(tokens::wake_at.le(now))
-        .order(tokens::wake_at)
-        .limit(most)
-        .select(select)
+/// Locks tokens whose timers have run out, environments by turns.
+async fn timers(conn: &AsyncPgConnection, now: Time) -> Result<Vec<Token>> {
+    let query = sql_query(
+        "WITH RECURSIVE place AS (
+             (SELECT environment_id FROM tokens WHERE status <> 'ready' ORDER BY environment_id LIMIT 1)
+             UNION ALL
+             SELECT next.environment_id FROM place, LATERAL (
+                 SELECT environment_id FROM tokens
+                 WHERE status <> 'ready' AND environment_id > place.environment_id
+                 ORDER BY environment_id LIMIT 1) AS next
+         ), candidate AS (
+             SELECT place.environment_id, turn.run_id, turn.step_key, turn.turn
+             FROM place, LATERAL (
+                 SELECT run_id, step_key, row_number() OVER (ORDER BY wake_at) AS turn FROM (
+                     SELECT run_id, step_key, wake_at FROM tokens
+                     WHERE status <> 'ready' AND environment_id = place.environment_id AND wake_at <= $2
+                     ORDER BY wake_at LIMIT 2 * $1) AS first) AS turn
+         )
+         SELECT tokens.* FROM candidate JOIN tokens USING (environment_id, run_id, step_key)
+         WHERE tokens.status <> 'ready' AND tokens.wake_at <= $2
+         ORDER BY candidate.turn, candidate.environment_id LIMIT $1
+         FOR UPDATE OF tokens SKIP LOCKED",
+    )
+    .bind::<BigInt, _>(BATCH)
+    .bind::<Timestamptz, _>(now);
+    Ok(Prepared(query).load(&mut &*conn).await?)
 }
 
-/// The due tokens as they are, without locks.
+/// Some of the due tokens as they are, without locks.
 pub(super) async fn peek(conn: &AsyncPgConnection, now: Time) -> Result<Vec<Token>> {
-    let mut due = ready(BATCH).load::<Token>(&mut &*conn).await?;
-    due.extend(timers(now, BATCH).load::<Token>(&mut &*conn).await?);
+    let ready = tokens::table.filter(tokens::status.eq(READY)).order((tokens::lane, tokens::environment_id));
+    let timers = tokens::table.filter(tokens::status.ne(READY)).filter(tokens::wake_at.le(now)).order(tokens::wake_at);
+    let mut due: Vec<Token> = ready.limit(BATCH).select(Token::as_select()).load(&mut &*conn).await?;
+    due.extend(timers.limit(BATCH).select(Token::as_select()).load::<Token>(&mut &*conn).await?);
     Ok(due)
+}
+
+#[derive(QueryableByName)]
+struct Next {
+    #[diesel(sql_type = diesel::sql_types::Nullable<Timestamptz>)]
+    wake_at: Option<Time>,
 }
 
 /// When the next timer runs out.
 pub(super) async fn next_wake(conn: &AsyncPgConnection) -> Result<Option<Time>> {
-    let next = tokens::table.filter(tokens::status.ne(READY)).order(tokens::wake_at).select(tokens::wake_at);
-    Ok(next.first(&mut &*conn).await.optional()?)
+    let query = sql_query(
+        "WITH RECURSIVE place AS (
+             (SELECT environment_id, wake_at FROM tokens WHERE status <> 'ready'
+              ORDER BY environment_id, wake_at LIMIT 1)
+             UNION ALL
+             SELECT next.environment_id, next.wake_at FROM place, LATERAL (
+                 SELECT environment_id, wake_at FROM tokens
+                 WHERE status <> 'ready' AND environment_id > place.environment_id
+                 ORDER BY environment_id, wake_at LIMIT 1) AS next
+         )
+         SELECT min(wake_at) AS wake_at FROM place",
+    );
+    let next: Next = Prepared(query).get_result(&mut &*conn).await?;
+    Ok(next.wake_at)
 }
 
 /// Locks the runs of tokens, passing over those that others hold.

@@ -9,9 +9,12 @@ use jiff::tz::TimeZone;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::claim::Token;
 use crate::access::environment;
+use crate::cards::Status;
 use crate::cards::content::Content;
 use crate::cards::version::{self, Pinned};
+use crate::cards::withdraw::{self, Fate};
 use crate::clock::{Time, zone};
 use crate::customers::profile::{self, Customer};
 use crate::db::schema::{batches, flow_versions, starts};
@@ -19,8 +22,9 @@ use crate::error::{Error, Result};
 use crate::events::{PlatformContext, TriggerSource};
 use crate::flows::context;
 use crate::flows::graph::Graph;
+use crate::flows::reactions::{self, Reaction};
 use crate::flows::run::{self, Run};
-use crate::ids::{BatchId, CustomerId, EnvId, FlowId, LifecycleId, RunId, TemplateId};
+use crate::ids::{BatchId, CardId, CustomerId, EnvId, FlowId, LifecycleId, RunId, TemplateId};
 
 /// What the runs of one entry were given.
 #[derive(Debug, Queryable, Selectable)]
@@ -113,6 +117,7 @@ pub(in crate::flows) struct World {
     pub zone: TimeZone,
     templates: HashMap<(BatchId, TemplateId), Arc<Pinned>>,
     outputs: HashMap<RunId, Map<String, Value>>,
+    reactions: HashMap<CardId, Vec<Reaction>>,
 }
 
 impl World {
@@ -130,15 +135,45 @@ impl World {
             outputs.entry(step.run_id).or_default().insert(step.step_key, step.output);
         }
         let environment = environment.and_then(|environment| zone(&environment.time_zone).ok());
+        let graphs = graphs(conn, env, &requests).await?;
+        let remembering = runs.values().filter(|run| graphs.get(&run.batch_id).is_some_and(|graph| graph.looks_back));
+        let remembering: Vec<RunId> = remembering.map(|run| run.id).collect();
+        if !remembering.is_empty() {
+            for fate in withdraw::fates(conn, env, &remembering).await? {
+                remember(&mut outputs, fate);
+            }
+        }
         Ok(World {
-            graphs: graphs(conn, env, &requests).await?,
+            graphs,
             templates: templates(conn, env, &requests).await?,
             runs,
             requests,
             customers: customers.into_iter().map(|customer| (customer.id, customer)).collect(),
             zone: environment.unwrap_or(TimeZone::UTC),
             outputs,
+            reactions: HashMap::new(),
         })
+    }
+
+    /// Learns what was done to the cards for which tokens wait.
+    pub(super) async fn look_back(&mut self, conn: &AsyncPgConnection, env: EnvId, tokens: &[Token]) -> Result<()> {
+        let awaited = tokens.iter().filter_map(|token| {
+            let run = self.runs.get(&token.run_id)?;
+            Some((token.wait_card?, run.user_id.clone()))
+        });
+        let awaited: Vec<(CardId, String)> = awaited.collect();
+        self.reactions = reactions::of_cards(conn, env, &awaited).await?;
+        Ok(())
+    }
+
+    /// What was done to a card that was looked up, oldest first.
+    pub(super) fn actions(&self, card: CardId) -> &[Reaction] {
+        self.reactions.get(&card).map_or(&[], Vec::as_slice)
+    }
+
+    /// The output of a completed step.
+    pub(super) fn output(&self, run: &Run, key: &str) -> Option<&Value> {
+        self.outputs.get(&run.id)?.get(key)
     }
 
     pub fn template(&self, run: &Run, template: TemplateId) -> Option<&Pinned> {
@@ -148,6 +183,22 @@ impl World {
     /// The outputs of the completed steps of a run, by key.
     pub fn outputs(&self, run: &Run) -> Map<String, Value> {
         self.outputs.get(&run.id).cloned().unwrap_or_default()
+    }
+}
+
+/// Adds to the output of a *send card* step what became of the card since.
+fn remember(outputs: &mut HashMap<RunId, Map<String, Value>>, fate: Fate) {
+    let output = outputs.get_mut(&fate.run_id).and_then(|steps| steps.get_mut(&fate.step_key));
+    let Some(Value::Object(output)) = output else { return };
+    output.insert("status".to_owned(), Value::from(fate.status.word()));
+    let closed_at = |status| (fate.status == status).then_some(fate.closed_at).flatten();
+    for (name, value) in [
+        ("response", fate.response),
+        ("buttonName", fate.button_name.map(Value::from)),
+        ("completedAt", closed_at(Status::Completed).map(|at| Value::from(at.to_string()))),
+        ("dismissedAt", closed_at(Status::Dismissed).map(|at| Value::from(at.to_string()))),
+    ] {
+        output.extend(value.map(|value| (name.to_owned(), value)));
     }
 }
 

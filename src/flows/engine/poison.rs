@@ -8,7 +8,7 @@ use diesel_async::RunQueryDsl;
 
 use super::claim::{self, Claim, READY, RETRYING, Token};
 use super::load;
-use super::settle::{self, Outcome};
+use super::settle::{self, Outcome, Settled};
 use crate::app::App;
 use crate::db::Tx;
 use crate::db::schema::tokens;
@@ -62,7 +62,8 @@ async fn fail_in(tx: &mut Tx, token: &Token) -> Result<()> {
     let runs = claim::lock_runs(tx.conn(), env, &tokens).await?;
     let requests = load::requests(tx.conn(), env, runs.values()).await?;
     let outcomes = tokens.into_iter().filter(|token| runs.contains_key(&token.run_id));
-    let outcomes = outcomes.map(|token| (token, Outcome::Failed("the step could not be executed".to_owned())));
+    let outcome = || Outcome::Failed("the step could not be executed".to_owned());
+    let outcomes = outcomes.map(|token| Settled { token, outcome: outcome(), input: None });
     let round = settle::Round { runs: &runs, requests: &requests, graphs: &HashMap::new() };
     settle::write_in(tx, env, round, outcomes.collect()).await
 }

@@ -8,7 +8,7 @@ use diesel::sql_types::{Array, Integer, Jsonb, Nullable, SmallInt, Text, Timesta
 use diesel_async::RunQueryDsl;
 use serde_json::{Map, Value, json};
 
-use super::claim::Token;
+use super::claim::{READY, Token, WAITING};
 use super::load::Requests;
 use crate::clock::Time;
 use crate::db::{Prepared, Tx};
@@ -17,23 +17,38 @@ use crate::events::{NewEvent, record_in};
 use crate::flows::cancel::drop_tokens_in;
 use crate::flows::graph::Graph;
 use crate::flows::run::{Run, RunStatus};
-use crate::ids::{BatchId, EnvId, RunId};
+use crate::ids::{BatchId, CardId, EnvId, RunId};
 
 /// The lane of runs that a timer has woken.
 const TIMER_LANE: i16 = 1;
+/// What the lanes are called, in their order.
+const LANES: [&str; 4] = ["interaction", "timer", "single", "bulk"];
 
 /// What became of a step.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    Done(Value),
+    /// The step has done its work; its children on the path go on.
+    Done { output: Value, path: Option<String> },
     /// The step waits until then.
     Asleep(Time),
+    /// The step waits for something to be done to a card, at most until then.
+    Listening { card: CardId, until: Time },
+    /// The step is left for another round.
+    Deferred,
     /// The branch ends here.
     Failed(String),
     /// The whole run ends here.
     Ended,
     /// The run was over before the step could begin.
     Dropped,
+}
+
+/// A token whose step has been dealt with.
+pub(super) struct Settled {
+    pub token: Token,
+    pub outcome: Outcome,
+    /// What the step was given, for the history of the run.
+    pub input: Option<Value>,
 }
 
 /// The runs that the outcomes belong to.
@@ -54,7 +69,7 @@ struct Tally {
 #[derive(Default)]
 struct Columns {
     gone: (Vec<RunId>, Vec<String>),
-    asleep: (Vec<RunId>, Vec<String>, Vec<Time>),
+    parked: Vec<Parked>,
     next: Vec<(RunId, String, i16)>,
     finished: Vec<Finished>,
     events: Vec<NewEvent>,
@@ -65,19 +80,34 @@ struct Finished {
     key: String,
     kind: &'static str,
     status: &'static str,
+    path: Option<String>,
+    input: Option<Value>,
     output: Value,
     message: Option<String>,
+    /// When the step was first executed, where that was in an earlier round.
+    reached_at: Option<Time>,
+}
+
+/// A token that stays where it is.
+struct Parked {
+    run: RunId,
+    key: String,
+    status: &'static str,
+    wake_at: Time,
+    card: Option<CardId>,
+    until: Option<Time>,
 }
 
 /// Writes the outcomes of a round. A run's `end` counts after the run's other steps of the same round.
-pub(super) async fn write_in(tx: &mut Tx, env: EnvId, round: Round<'_>, outcomes: Vec<(Token, Outcome)>) -> Result<()> {
+pub(super) async fn write_in(tx: &mut Tx, env: EnvId, round: Round<'_>, outcomes: Vec<Settled>) -> Result<()> {
     let mut tallies: HashMap<RunId, Tally> = HashMap::new();
     let mut columns = Columns::default();
-    for (token, outcome) in outcomes {
-        let Some(run) = round.runs.get(&token.run_id) else { continue };
+    for settled in outcomes {
+        let Some(run) = round.runs.get(&settled.token.run_id) else { continue };
         let tally =
             tallies.entry(run.id).or_insert(Tally { open: run.open_steps, failed: run.failed_steps, ended: false });
-        columns.add(&round, run, tally, token, outcome);
+        observe(&settled, tx.now());
+        columns.add(&round, run, tally, settled, tx.now());
     }
     columns.next.retain(|(run, ..)| !tallies[run].ended);
     let mut over = Vec::new();
@@ -103,43 +133,56 @@ pub(super) async fn write_in(tx: &mut Tx, env: EnvId, round: Round<'_>, outcomes
 }
 
 impl Columns {
-    fn add(&mut self, round: &Round<'_>, run: &Run, tally: &mut Tally, token: Token, outcome: Outcome) {
+    fn add(&mut self, round: &Round<'_>, run: &Run, tally: &mut Tally, settled: Settled, now: Time) {
+        let Settled { token, outcome, input } = settled;
         let graph = round.graphs.get(&run.batch_id);
         let kind = graph.and_then(|graph| graph.step(&token.step_key)).map_or("unknown", |step| step.action.kind());
         let lane = if token.waited() { TIMER_LANE } else { token.lane };
-        let (status, output, message) = match outcome {
+        let (status, path, output, message) = match outcome {
+            Outcome::Deferred => return,
             Outcome::Dropped => return self.leave(token),
-            Outcome::Asleep(until) => {
-                self.asleep.0.push(run.id);
-                self.asleep.1.push(token.step_key);
-                self.asleep.2.push(until);
-                return;
-            }
-            Outcome::Done(output) => {
-                for child in graph.iter().flat_map(|graph| graph.after(&token.step_key, None)) {
+            Outcome::Asleep(_) | Outcome::Listening { .. } => return self.park(token, &outcome, now),
+            Outcome::Done { output, path } => {
+                for child in graph.iter().flat_map(|graph| graph.after(&token.step_key, path.as_deref())) {
                     tally.open += 1;
                     self.next.push((run.id, child.key.clone(), lane));
                 }
-                ("completed", output, None)
+                ("completed", path, output, None)
             }
             Outcome::Ended => {
                 tally.ended = true;
-                ("completed", Value::Object(Map::new()), None)
+                ("completed", None, Value::Object(Map::new()), None)
             }
             Outcome::Failed(message) => {
                 tally.failed += 1;
-                ("failed", Value::Object(Map::new()), Some(message))
+                ("failed", None, Value::Object(Map::new()), Some(message))
             }
         };
         tally.open -= 1;
         let mut properties = json!({ "stepKey": token.step_key, "stepType": kind });
+        if let Some(path) = &path {
+            properties["path"] = Value::from(path.as_str());
+        }
         if let Some(message) = &message {
             properties["message"] = Value::from(message.as_str());
         }
         let name = if message.is_some() { "action-flow-step-failed" } else { "action-flow-step-completed" };
         self.events.push(event(round, run, name, Some(properties)));
-        self.finished.push(Finished { run: run.id, key: token.step_key.clone(), kind, status, output, message });
+        let (key, reached_at) = (token.step_key.clone(), token.reached_at);
+        self.finished.push(Finished { run: run.id, key, kind, status, path, input, output, message, reached_at });
         self.leave(token);
+    }
+
+    /// Keeps a token where it is until something happens.
+    fn park(&mut self, token: Token, outcome: &Outcome, now: Time) {
+        let (status, wake_at, card, until) = match outcome {
+            // What was done to the card is looked up when it can be seen that the run waits for it.
+            Outcome::Listening { card, until } if token.wait_card.is_none() => (READY, now, Some(*card), Some(*until)),
+            Outcome::Listening { card, until } => (WAITING, *until, Some(*card), Some(*until)),
+            Outcome::Asleep(until) => (WAITING, *until, None, None),
+            _ => return,
+        };
+        self.parked.push(Parked { run: token.run_id, key: token.step_key, status, wake_at, card, until });
     }
 
     fn leave(&mut self, token: Token) {
@@ -158,17 +201,24 @@ impl Columns {
             .bind::<Array<Text>, _>(&self.gone.1);
             Prepared(query).execute(&mut tx.conn()).await?;
         }
-        if !self.asleep.0.is_empty() {
+        if !self.parked.is_empty() {
+            let parked = &self.parked;
             let query = sql_query(
-                "UPDATE tokens SET status = 'waiting', wake_at = asleep.wake_at, attempts = 0
-                 FROM UNNEST($2::uuid[], $3::text[], $4::timestamptz[]) AS asleep (run_id, step_key, wake_at)
-                 WHERE tokens.environment_id = $1 AND tokens.run_id = asleep.run_id
-                   AND tokens.step_key = asleep.step_key",
+                "UPDATE tokens SET status = parked.status, wake_at = parked.wake_at, wait_card = parked.wait_card,
+                        wait_until = parked.wait_until, reached_at = COALESCE(tokens.reached_at, $2), attempts = 0
+                 FROM UNNEST($3::uuid[], $4::text[], $5::text[], $6::timestamptz[], $7::uuid[], $8::timestamptz[])
+                      AS parked (run_id, step_key, status, wake_at, wait_card, wait_until)
+                 WHERE tokens.environment_id = $1 AND tokens.run_id = parked.run_id
+                   AND tokens.step_key = parked.step_key",
             )
             .bind::<SqlUuid, _>(env)
-            .bind::<Array<SqlUuid>, _>(&self.asleep.0)
-            .bind::<Array<Text>, _>(&self.asleep.1)
-            .bind::<Array<Timestamptz>, _>(&self.asleep.2);
+            .bind::<Timestamptz, _>(tx.now())
+            .bind::<Array<SqlUuid>, _>(parked.iter().map(|token| token.run).collect::<Vec<_>>())
+            .bind::<Array<Text>, _>(parked.iter().map(|token| token.key.as_str()).collect::<Vec<_>>())
+            .bind::<Array<Text>, _>(parked.iter().map(|token| token.status).collect::<Vec<_>>())
+            .bind::<Array<Timestamptz>, _>(parked.iter().map(|token| token.wake_at).collect::<Vec<_>>())
+            .bind::<Array<Nullable<SqlUuid>>, _>(parked.iter().map(|token| token.card).collect::<Vec<_>>())
+            .bind::<Array<Nullable<Timestamptz>>, _>(parked.iter().map(|token| token.until).collect::<Vec<_>>());
             Prepared(query).execute(&mut tx.conn()).await?;
         }
         if !self.next.is_empty() {
@@ -193,8 +243,12 @@ impl Columns {
         }
         let column = |part: fn(&Finished) -> &str| self.finished.iter().map(part).collect::<Vec<_>>();
         let query = sql_query(
-            "INSERT INTO run_steps (environment_id, run_id, step_key, step_type, status, output, message, finished_at)
-             SELECT $1, *, $2 FROM UNNEST($3::uuid[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $8::text[])",
+            "INSERT INTO run_steps (environment_id, run_id, step_key, step_type, status, output, message, path, input,
+                                    started_at, finished_at)
+             SELECT $1, run_id, step_key, step_type, status, output, message, path, input, COALESCE(started_at, $2), $2
+             FROM UNNEST($3::uuid[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $8::text[], $9::text[],
+                         $10::jsonb[], $11::timestamptz[])
+                  AS new (run_id, step_key, step_type, status, output, message, path, input, started_at)",
         )
         .bind::<SqlUuid, _>(env)
         .bind::<Timestamptz, _>(tx.now())
@@ -203,10 +257,25 @@ impl Columns {
         .bind::<Array<Text>, _>(column(|step| step.kind))
         .bind::<Array<Text>, _>(column(|step| step.status))
         .bind::<Array<Jsonb>, _>(self.finished.iter().map(|step| step.output.clone()).collect::<Vec<_>>())
-        .bind::<Array<Nullable<Text>>, _>(self.finished.iter().map(|step| step.message.as_deref()).collect::<Vec<_>>());
+        .bind::<Array<Nullable<Text>>, _>(self.finished.iter().map(|step| step.message.as_deref()).collect::<Vec<_>>())
+        .bind::<Array<Nullable<Text>>, _>(self.finished.iter().map(|step| step.path.as_deref()).collect::<Vec<_>>())
+        .bind::<Array<Nullable<Jsonb>>, _>(self.finished.iter().map(|step| step.input.clone()).collect::<Vec<_>>())
+        .bind::<Array<Nullable<Timestamptz>>, _>(self.finished.iter().map(|step| step.reached_at).collect::<Vec<_>>());
         Prepared(query).execute(&mut tx.conn()).await?;
         Ok(())
     }
+}
+
+/// Measures how long a step that is dealt with has been due, by lane: the operator's view of the queue.
+fn observe(settled: &Settled, now: Time) {
+    let token = &settled.token;
+    if matches!(settled.outcome, Outcome::Deferred | Outcome::Dropped) {
+        return;
+    }
+    let lane =
+        if token.waited() { "timer" } else { LANES.get(usize::from(token.lane.unsigned_abs())).unwrap_or(&"bulk") };
+    let late = now.since(token.wake_at).as_secs_f64();
+    metrics::histogram!("cardwire_flow_step_delay_seconds", "lane" => lane).record(late);
 }
 
 /// Writes the runs that changed. A run in the middle of a chain has as many open steps as before and is left alone.

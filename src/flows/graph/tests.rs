@@ -89,18 +89,98 @@ fn keys_parents_and_paths_are_checked() {
 #[test]
 fn step_types_that_do_not_run_yet_say_so() {
     let error = Graph::parse(&json!({ "steps": [
-        { "key": "a", "parent": "start", "type": "branch", "config": {} },
+        { "key": "a", "parent": "start", "type": "sendRequest", "config": {} },
         { "key": "b", "parent": "start", "type": "dance" },
-        { "key": "c", "parent": "start", "type": "wait", "config": { "for": "cardAction" } },
     ] }))
     .unwrap_err();
     let details: Vec<_> = error.violations().iter().map(|violation| violation.detail.as_str()).collect();
+    assert_eq!(details, ["the step type `sendRequest` is not available yet", "`dance` is not a step type"]);
+}
+
+fn step(key: &str, parent: &str, kind: &str, config: &Value) -> Value {
+    json!({ "key": key, "parent": parent, "type": kind, "config": config })
+}
+
+fn on(mut step: Value, path: &str) -> Value {
+    step["path"] = path.into();
+    step
+}
+
+fn listen(key: &str, parent: &str, step_key: &str) -> Value {
+    let config = json!({ "for": "cardAction", "step": step_key, "events": ["card-completed"], "timeout": "P1D" });
+    step(key, parent, "wait", &config)
+}
+
+fn branch(key: &str, parent: &str) -> Value {
+    let condition = json!({ "value": "variables.amount", "op": "gt", "to": 1 });
+    step(key, parent, "branch", &json!({ "conditions": [{ "path": "rich", "if": condition }] }))
+}
+
+#[test]
+fn paths_lead_from_steps_that_take_them() {
+    let sound = [
+        send("a", "start"),
+        listen("w", "a", "a"),
+        on(branch("b", "w"), "matched"),
+        on(end("x", "b"), "rich"),
+        on(end("y", "b"), "default"),
+        on(end("z", "w"), "timeout"),
+    ];
+    assert_eq!(step_faults(&sound), [""; 0]);
+    for (steps, pointers) in [
+        (vec![branch("b", "start"), end("x", "b")], &["/steps/1/path"][..]),
+        (vec![branch("b", "start"), on(end("x", "b"), "poor")], &["/steps/1/path"]),
+        (vec![send("a", "start"), listen("w", "a", "a"), on(end("x", "w"), "default")], &["/steps/2/path"]),
+        (vec![on(end("x", "start"), "rich")], &["/steps/0/path"]),
+        (vec![listen("w", "start", "a"), on(send("a", "w"), "matched")], &["/steps/0/config/step"]),
+        (vec![end("a", "start"), listen("w", "start", "a")], &["/steps/1/config/step"]),
+        (vec![listen("w", "start", "nobody")], &["/steps/0/config/step"]),
+        (vec![step("c", "start", "cancelCards", &json!({ "steps": ["x"] }))], &["/steps/0/config/steps/0"]),
+        (
+            vec![step(
+                "e",
+                "start",
+                "sendEvent",
+                &json!({ "eventName": "x", "properties": { "a": "{{ steps.x.y }}" } }),
+            )],
+            &["/steps/0/config/properties/a"],
+        ),
+    ] {
+        assert_eq!(step_faults(&steps), pointers, "{steps:?}");
+    }
+}
+
+#[test]
+fn all_faults_are_told_at_once() {
+    let steps = [
+        step("a", "b", "sendCard", &json!({ "templateId": "x" })),
+        on(
+            step("b", "a", "branch", &json!({ "conditions": [{ "path": "p", "if": { "value": "1 +", "op": "is" } }] })),
+            "p",
+        ),
+        end("c", "nowhere"),
+        step(
+            "d",
+            "start",
+            "sendEvent",
+            &json!({ "eventName": "card-published", "properties": { "x": "{{ amount }}" } }),
+        ),
+        end("c", "start"),
+    ];
+    let mut found = step_faults(&steps);
+    found.sort();
     assert_eq!(
-        details,
+        found,
         [
-            "the step type `branch` is not available yet",
-            "`dance` is not a step type",
-            "waiting for a card action is not available yet"
+            "/steps/0/config/templateId",
+            "/steps/0/parent",
+            "/steps/1/config/conditions/0/if/to",
+            "/steps/1/config/conditions/0/if/value",
+            "/steps/1/parent",
+            "/steps/2/parent",
+            "/steps/3/config/eventName",
+            "/steps/3/config/properties/x",
+            "/steps/4/key",
         ]
     );
 }
@@ -128,6 +208,15 @@ fn configurations_are_checked() {
         (step("wait", json!({ "for": "until", "until": "tomorrow" })), &["until"]),
         (step("wait", json!({ "for": "until", "until": "{{ variables.due" })), &["until"]),
         (step("wait", json!({ "for": "godot" })), &["for"]),
+        (step("wait", json!({ "for": "cardAction" })), &["step", "events", "timeout"]),
+        (step("branch", json!({})), &["conditions"]),
+        (step("branch", json!({ "conditions": [] })), &["conditions"]),
+        (step("branch", json!({ "conditions": [{ "path": "default" }] })), &["conditions/0/path", "conditions/0/if"]),
+        (step("updateCustomer", json!({ "profile": { "plan": "x", "city": 7 } })), &["profile/city", "profile/plan"]),
+        (step("updateCustomer", json!({ "profile": { "city": "x" }, "addTags": ["vip"] })), &["addTags"]),
+        (step("sendEvent", json!({})), &["eventName"]),
+        (step("cancelCards", json!({ "steps": "some" })), &["steps"]),
+        (step("sendNotification", json!({})), &["title", "body", "containerIds"]),
         (step("end", json!({ "reason": "done" })), &["reason"]),
     ] {
         let expected: Vec<_> = pointers.iter().map(|name| format!("/steps/0/config/{name}")).collect();

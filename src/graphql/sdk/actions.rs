@@ -107,13 +107,16 @@ pub struct ActionPayload {
 #[derive(SimpleObject)]
 pub struct ActionEvent {
     id: EventId,
-    name: &'static str,
+    name: String,
     timestamp: Time,
 }
 
 impl From<Acted> for ActionPayload {
     fn from(event: Acted) -> ActionPayload {
-        ActionPayload { ok: true, event: ActionEvent { id: event.id, name: event.name, timestamp: event.timestamp } }
+        ActionPayload {
+            ok: true,
+            event: ActionEvent { id: event.id, name: event.name.into_owned(), timestamp: event.timestamp },
+        }
     }
 }
 

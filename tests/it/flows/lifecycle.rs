@@ -47,7 +47,12 @@ async fn a_definition_is_refused_with_every_fault() {
     ] });
     assert_eq!(
         stage.refused(create, json!({ "env": stage.env, "definition": definition })).await,
-        ["validation_failed /name", "validation_failed /definition/steps/1/config/templateId"]
+        [
+            "validation_failed /name",
+            "validation_failed /definition/steps/1/config/templateId",
+            "validation_failed /definition/steps/1/key",
+            "validation_failed /definition/steps/0/parent",
+        ]
     );
     let create = create.replace("name: \"\"", "name: \"x\"");
     let unknown = json!({ "steps": [send("a", "start", "tmpl_01h455vb4pex5vsknk084sn02q")] });

@@ -4,4 +4,5 @@ mod engine;
 mod lifecycle;
 mod stage;
 mod start;
+mod steps;
 mod variables;

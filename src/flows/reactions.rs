@@ -1,0 +1,175 @@
+//! What was done to cards for which runs wait: the past of a card, and the reader of events that wakes the runs.
+//!
+//! A wait is first committed and then looks at the past. The reader wakes whoever waits for a card when it passes an
+//! event of that card, and the engine looks at the past again. An event that commits before the look is found by it;
+//! one that commits later is passed by the reader when the wait can be seen. So none is missed, and one that is seen
+//! twice does no harm.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use diesel::sql_query;
+use diesel::sql_types::{Array, BigInt, Bool, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::{OptionalExtension, QueryableByName};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use serde_json::{Map, Value};
+
+use crate::app::App;
+use crate::clock::Time;
+use crate::db::{Prepared, Tx};
+use crate::error::Result;
+use crate::events::consumer::{self, Position};
+use crate::events::names;
+use crate::ids::{CardId, EnvId};
+use crate::realtime::{Announcement, Work};
+use crate::worker::{Progress, Worker};
+
+/// The name of the reader of events.
+const READER: &str = "card-waits";
+/// Events that one transaction passes.
+const BATCH: i64 = 5_000;
+/// How long to wait for transactions that run beside committed events.
+const MOMENT: Duration = Duration::from_millis(2);
+
+/// Something that was done to a card.
+#[derive(Debug)]
+pub(in crate::flows) struct Reaction {
+    pub name: String,
+    pub envelope: Map<String, Value>,
+}
+
+impl Reaction {
+    /// Tells whether nothing more can happen to the card afterwards.
+    pub fn closes(&self) -> bool {
+        matches!(&*self.name, "card-completed" | "card-dismissed" | "card-expired" | "card-cancelled")
+    }
+}
+
+#[derive(QueryableByName)]
+struct Row {
+    #[diesel(sql_type = SqlUuid)]
+    card_id: CardId,
+    #[diesel(sql_type = Text)]
+    name: String,
+    #[diesel(sql_type = Text)]
+    payload: String,
+}
+
+/// What was done to some cards, in the order in which it was recorded. Each card comes with its customer's id.
+pub(in crate::flows) async fn of_cards(
+    conn: &AsyncPgConnection,
+    env: EnvId,
+    cards: &[(CardId, String)],
+) -> Result<HashMap<CardId, Vec<Reaction>>> {
+    let mut found: HashMap<CardId, Vec<Reaction>> = HashMap::new();
+    if cards.is_empty() {
+        return Ok(found);
+    }
+    let (ids, users): (Vec<CardId>, Vec<&str>) = cards.iter().map(|(card, user)| (*card, user.as_str())).unzip();
+    let query = sql_query(
+        "SELECT events.card_id, events.name, events.payload
+         FROM UNNEST($2::uuid[], $3::text[]) AS asked (card_id, end_user_id)
+         JOIN cards ON cards.environment_id = $1 AND cards.id = asked.card_id
+         JOIN events ON events.environment_id = $1 AND events.end_user_id = asked.end_user_id
+              AND events.card_id = asked.card_id AND events.received_at >= cards.created_at
+         WHERE events.name = ANY($4)
+         ORDER BY events.xid, events.id",
+    )
+    .bind::<SqlUuid, _>(env)
+    .bind::<Array<SqlUuid>, _>(ids)
+    .bind::<Array<Text>, _>(users)
+    .bind::<Array<Text>, _>(names::OF_CARDS_IN_USE);
+    let rows: Vec<Row> = Prepared(query).load(&mut &*conn).await?;
+    for row in rows {
+        let envelope = serde_json::from_str(&row.payload)?;
+        found.entry(row.card_id).or_default().push(Reaction { name: row.name, envelope });
+    }
+    Ok(found)
+}
+
+/// Wakes runs that wait for cards to which something was done.
+pub struct CardWaits;
+
+impl Worker for CardWaits {
+    const NAME: &'static str = "flow-card-waits";
+
+    fn work() -> Option<Work> {
+        Some(Work::CardWaits)
+    }
+
+    async fn run(&self, app: &App) -> Result<Progress> {
+        let Some((lease, mut position)) = consumer::take(app, READER, app.node()).await? else {
+            return Ok(Progress::Idle);
+        };
+        loop {
+            let passed = app
+                .transact(async |tx| {
+                    let Some(passed) = pass_in(tx, position).await? else { return Ok(None) };
+                    consumer::advance_in(tx, lease, passed).await?;
+                    Ok(Some(passed))
+                })
+                .await?;
+            match passed {
+                Some(passed) => position = passed,
+                None if consumer::waiting(&*app.read().await?, position).await? => {
+                    tokio::time::sleep(MOMENT).await;
+                    return Ok(Progress::More);
+                }
+                None => return Ok(Progress::Idle),
+            }
+        }
+    }
+}
+
+#[derive(QueryableByName)]
+struct Span {
+    #[diesel(sql_type = BigInt)]
+    xid: i64,
+    #[diesel(sql_type = SqlUuid)]
+    event_id: crate::ids::EventId,
+    #[diesel(sql_type = Bool)]
+    awaited: bool,
+}
+
+/// Passes events and wakes those who wait for their cards. `None`: there is nothing to pass.
+async fn pass_in(tx: &mut Tx, after: Position) -> Result<Option<Position>> {
+    let span = sql_query(
+        "WITH passed AS (
+             SELECT xid, id, name FROM events
+             WHERE (xid, id) > ($1, $2) AND xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint
+             ORDER BY xid, id LIMIT $3
+         )
+         SELECT xid, id AS event_id, (SELECT bool_or(name = ANY($4)) FROM passed) AS awaited
+         FROM passed ORDER BY xid DESC, id DESC LIMIT 1",
+    )
+    .bind::<BigInt, _>(after.xid)
+    .bind::<SqlUuid, _>(after.event_id)
+    .bind::<BigInt, _>(BATCH)
+    .bind::<Array<Text>, _>(names::OF_CARDS_IN_USE);
+    let span: Option<Span> = Prepared(span).get_result(&mut tx.conn()).await.optional()?;
+    let Some(span) = span else { return Ok(None) };
+    let passed = Position { xid: span.xid, event_id: span.event_id };
+    if span.awaited && wake_in(tx, after, passed).await? > 0 {
+        tx.announce(Announcement::Wake(Work::Flows));
+    }
+    Ok(Some(passed))
+}
+
+/// Readies the tokens that wait for cards of the events between two places, also those that a worker holds now: it
+/// may have looked at the past too early.
+async fn wake_in(tx: &Tx, after: Position, to: Position) -> Result<usize> {
+    let now: Time = tx.now();
+    let wake = sql_query(
+        "UPDATE tokens SET status = 'ready', lane = 0, wake_at = $6
+         FROM (SELECT DISTINCT environment_id, card_id FROM events
+               WHERE (xid, id) > ($1, $2) AND (xid, id) <= ($3, $4) AND card_id IS NOT NULL AND name = ANY($5)) AS used
+         WHERE tokens.environment_id = used.environment_id AND tokens.wait_card = used.card_id",
+    )
+    .bind::<BigInt, _>(after.xid)
+    .bind::<SqlUuid, _>(after.event_id)
+    .bind::<BigInt, _>(to.xid)
+    .bind::<SqlUuid, _>(to.event_id)
+    .bind::<Array<Text>, _>(names::OF_CARDS_IN_USE)
+    .bind::<Timestamptz, _>(now);
+    Ok(Prepared(wake).execute(&mut tx.conn()).await?)
+}
