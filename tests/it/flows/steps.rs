@@ -120,7 +120,7 @@ async fn a_wait_ends_with_the_answer_it_asks_for() {
                 "thanks",
                 "reply",
                 "sendEvent",
-                json!({ "eventName": "thanked", "properties": { "choice": "{{ steps.offer.response.choice }}" } })
+                &json!({ "eventName": "thanked", "properties": { "choice": "{{ steps.offer.response.choice }}" } })
             )
         ),
         end("late", "reply", "timeout"),
@@ -172,7 +172,7 @@ async fn a_wait_times_out_and_what_came_before_it_counts() {
         "patience",
         "offer",
         "wait",
-        json!({ "for": "cardAction", "step": "offer", "events": ["card-voted-up"], "timeout": "PT2H" }),
+        &json!({ "for": "cardAction", "step": "offer", "events": ["card-voted-up"], "timeout": "PT2H" }),
     );
     let steps = json!([card(&world, "offer", "start"), wait, reply, end("seen", "reply", "matched"), late]);
     run(&world, steps).await;
@@ -217,7 +217,7 @@ async fn profiles_change_cards_go_and_notifications_are_recorded() {
             "push",
             "rest",
             "sendNotification",
-            json!({ "title": "Hi {{ profile.name }}", "body": "{{ profile.city }}",
+            &json!({ "title": "Hi {{ profile.name }}", "body": "{{ profile.city }}",
             "detail": { "amount": "{{ variables.amount }}" }, "containerIds": [world.container], "cardStep": "offer" })
         ),
         step("bad", "push", "updateCustomer", &json!({ "profile": { "timezone": "{{ profile.city }}" } })),
