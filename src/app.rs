@@ -7,6 +7,7 @@ use url::Url;
 
 use crate::access::published_keys::PublishedKeys;
 use crate::access::rate::Limits;
+use crate::cards::feed::Channels;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::{Connection, Pool, Tx};
@@ -31,6 +32,7 @@ struct Inner {
     hub: Hub,
     wakes: Wakes,
     bus: Bus,
+    channels: Channels,
     limits: Limits,
     published_keys: PublishedKeys,
     node: String,
@@ -67,6 +69,7 @@ impl App {
             bus: Bus::new(node, hub.clone(), wakes.clone()),
             hub,
             wakes,
+            channels: Channels::default(),
             limits,
             published_keys: PublishedKeys::default(),
             node: format!("{node:016x}"),
@@ -138,6 +141,11 @@ impl App {
 
     pub fn wakes(&self) -> &Wakes {
         &self.0.wakes
+    }
+
+    /// The feeds that subscriptions of this process follow.
+    pub(crate) fn channels(&self) -> &Channels {
+        &self.0.channels
     }
 
     /// How often callers may call this process.

@@ -3,6 +3,7 @@
 //! A filter is read once, with every operand checked, and then asked for each card without failing.
 
 use std::cmp::Ordering;
+use std::hash::{Hash, Hasher};
 
 use serde_json::Value;
 
@@ -29,6 +30,21 @@ pub struct Filter {
     conditions: Vec<Condition>,
     /// The request in a fixed form, to recognise the same filter again.
     canonical: String,
+}
+
+/// Filters with the same canonical form let the same cards through.
+impl PartialEq for Filter {
+    fn eq(&self, other: &Filter) -> bool {
+        self.canonical == other.canonical
+    }
+}
+
+impl Eq for Filter {}
+
+impl Hash for Filter {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.canonical.hash(state);
+    }
 }
 
 /// What a filter looks at.

@@ -8,11 +8,14 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::{Announcement, Sockets};
 use crate::ids::{ContainerId, CustomerId, EnvId};
@@ -30,8 +33,23 @@ struct Inner {
 
 /// A bell, and the version that whoever waits for it has read.
 struct Bell {
+    rung: AtomicU64,
+    rung_at: Mutex<Instant>,
     notify: Notify,
     read: AtomicI64,
+}
+
+impl Bell {
+    fn new() -> Bell {
+        let (rung, read) = (AtomicU64::new(0), AtomicI64::new(-1));
+        Bell { rung, rung_at: Mutex::new(Instant::now()), notify: Notify::new(), read }
+    }
+
+    fn ring(&self) {
+        *self.rung_at.lock() = Instant::now();
+        self.rung.fetch_add(1, Ordering::AcqRel);
+        self.notify.notify_waiters();
+    }
 }
 
 /// Everybody who listens to the same thing.
@@ -66,7 +84,7 @@ impl<K: Copy + Eq + Hash> Rooms<K> {
 
     fn ring(&self, key: K) {
         if let Some(room) = self.0.lock().get(&key) {
-            room.bells.iter().for_each(|bell| bell.notify.notify_one());
+            room.bells.iter().for_each(|bell| bell.ring());
         }
     }
 
@@ -74,7 +92,7 @@ impl<K: Copy + Eq + Hash> Rooms<K> {
     fn hear(&self, key: K, version: i64) {
         if let Some(room) = self.0.lock().get(&key) {
             for bell in room.bells.iter().filter(|bell| bell.read.load(Ordering::Acquire) < version) {
-                bell.notify.notify_one();
+                bell.ring();
             }
         }
     }
@@ -84,7 +102,7 @@ impl<K: Copy + Eq + Hash> Rooms<K> {
         if let Some(room) = self.0.lock().get_mut(&key)
             && room.found.replace(mark) != Some(mark)
         {
-            room.bells.iter().for_each(|bell| bell.notify.notify_one());
+            room.bells.iter().for_each(|bell| bell.ring());
         }
     }
 
@@ -100,12 +118,18 @@ impl Hub {
 
     /// Starts to listen to the cards of a customer as these containers show them.
     pub fn listen(&self, env: EnvId, customer: CustomerId, containers: &[ContainerId]) -> Listener {
-        let bell = Arc::new(Bell { notify: Notify::new(), read: AtomicI64::new(-1) });
+        let bell = Arc::new(Bell::new());
         self.0.feeds.enter((env, customer), bell.clone());
         for container in containers {
             self.0.containers.enter((env, *container), bell.clone());
         }
-        Listener { hub: self.clone(), feed: (env, customer), containers: containers.to_vec(), bell }
+        Listener {
+            hub: self.clone(),
+            feed: (env, customer),
+            containers: containers.into(),
+            answered: AtomicU64::new(0),
+            bell,
+        }
     }
 
     /// The open sockets of this process.
@@ -142,14 +166,40 @@ impl Hub {
 pub struct Listener {
     hub: Hub,
     feed: (EnvId, CustomerId),
-    containers: Vec<ContainerId>,
+    containers: Box<[ContainerId]>,
+    answered: AtomicU64,
     bell: Arc<Bell>,
 }
 
 impl Listener {
     /// Waits until something changed since the last call.
     pub async fn changed(&self) {
-        self.bell.notify.notified().await;
+        let rung = self.rung_after(self.answered.load(Ordering::Acquire)).await;
+        self.answered.store(rung, Ordering::Release);
+    }
+
+    /// How often the bell has rung.
+    pub fn rung(&self) -> u64 {
+        self.bell.rung.load(Ordering::Acquire)
+    }
+
+    /// Waits until the bell has rung more often than this. Any number may wait.
+    pub async fn rung_after(&self, known: u64) -> u64 {
+        loop {
+            let mut ring = pin!(self.bell.notify.notified());
+            // From here on no ring is missed, also one before the first poll.
+            ring.as_mut().enable();
+            let rung = self.rung();
+            if rung > known {
+                return rung;
+            }
+            ring.await;
+        }
+    }
+
+    /// The time since the last ring.
+    pub fn since_rung(&self) -> Duration {
+        self.bell.rung_at.lock().elapsed()
     }
 
     /// Says that this listener has read the feed up to `version`.
@@ -161,7 +211,7 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         self.hub.0.feeds.leave(self.feed, &self.bell);
-        for container in &self.containers {
+        for container in self.containers.iter() {
             self.hub.0.containers.leave((self.feed.0, *container), &self.bell);
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! Cast: a [`View`] says whose feed, in which container, on which platform, through which filter. [`page`] reads it
 //! whole. A [`Cursor`] remembers what a client holds, and [`follow`] gives what changed since, as a [`Patch`]; the
-//! cursor travels to the client and back as a sealed [`token`]. [`Sweeper`] finds the hints that were lost.
+//! cursor travels to the client and back as a sealed [`token`]. Those who follow the same view share a [`Channel`],
+//! which reads once for all. [`Sweeper`] finds the hints that were lost.
 //!
 //! How nothing is lost or told twice: a change raises the customer's feed version in its own transaction, and each
 //! card remembers the version of its last change. One statement reads head, container and cards, so they agree.
@@ -15,6 +16,7 @@
 //! customers whose log says nothing. The log only tells the reasons.
 
 mod card;
+mod channel;
 mod metrics;
 mod patch;
 mod read;
@@ -22,6 +24,7 @@ mod sweep;
 mod token;
 
 pub use card::Card;
+pub use channel::{Channel, Channels, Step, Told};
 pub use metrics::{Metrics, UserMetrics, user_metrics};
 pub use patch::{Change, Patch, Removal, RemovalReason, ResyncReason, Upsert, UpsertReason};
 pub use sweep::Sweeper;
@@ -34,7 +37,7 @@ use crate::error::Result;
 use crate::ids::{CardId, ContainerId, CustomerId, EnvId, SdkKeyId};
 
 /// Whose feed, where, and through which filter.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct View {
     pub env: EnvId,
     pub customer: CustomerId,

@@ -1,6 +1,7 @@
 //! What changed between what a client holds and what there is: cards that come, cards that go, and why.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use diesel::prelude::*;
@@ -46,7 +47,7 @@ pub struct Patch {
 
 #[derive(Debug)]
 pub struct Upsert {
-    pub card: Card,
+    pub card: Arc<Card>,
     /// The place in the feed after the patch, from 0.
     pub position: usize,
     pub reason: UpsertReason,
@@ -121,8 +122,8 @@ pub(super) async fn between(
         return Ok(Change::Nothing { counts, unseen, cursor: reading.advanced(cursor) });
     }
     let removals = removals(conn, view, cursor, &reading, &log).await?;
-    // A change of the container alone raises no version of the customer's feed, and must still be a step.
-    let to = reading.place.version.max(cursor.number + 1);
+    // Whatever is counted, a change that shows must be a step.
+    let to = reading.place.number().max(cursor.number + 1);
     let (counts, unseen, next) = (reading.counts(), reading.unseen(), reading.cursor(to));
     let upserts = upserts(view, cursor, reading, &log)?;
     Ok(Change::Patch(Patch { from: cursor.number, to, upserts, removals, counts, unseen, cursor: next }))
@@ -149,7 +150,7 @@ fn upserts(view: &View, cursor: &Cursor, reading: Reading, log: &Log) -> Result<
         .into_iter()
         .enumerate()
         .filter(|(_, row)| row.feed_version > cursor.version || !held.contains(&row.id))
-        .map(|(position, row)| Ok(Upsert { position, reason: reason(&row.id), card: row.into_card()? }))
+        .map(|(position, row)| Ok(Upsert { position, reason: reason(&row.id), card: Arc::new(row.into_card()?) }))
         .collect()
 }
 

@@ -39,7 +39,17 @@ pub(super) struct Place {
     pub limit: i64,
     pub epoch: i64,
     pub version: i64,
+    /// Raised by each change of the container and of the stream it shows.
+    mark: i64,
     exposed: bool,
+}
+
+impl Place {
+    /// The version that clients are told: it counts the changes of the feed, of the container and of the stream, so
+    /// that every server tells the same.
+    pub fn number(&self) -> i64 {
+        self.version + self.mark
+    }
 }
 
 /// A card that is in the stream and not visible.
@@ -71,6 +81,8 @@ struct Found {
     epoch: i64,
     #[diesel(sql_type = BigInt)]
     version: i64,
+    #[diesel(sql_type = BigInt)]
+    mark: i64,
     #[diesel(sql_type = Nullable<BigInt>)]
     total: Option<i64>,
     #[diesel(embed)]
@@ -122,6 +134,7 @@ const STATEMENT: &str = "
     WITH place AS (
         SELECT k.stream_id, k.card_limit::bigint AS card_limit, s.built_in, e.expose_metadata_to_sdk AS exposed,
             COALESCE(h.epoch, 0) AS epoch, COALESCE(h.version, 0) AS version,
+            k.revision::bigint + s.revision AS mark,
             EXISTS (SELECT FROM container_keys g
                 WHERE g.environment_id = k.environment_id AND g.container_id = k.id AND g.sdk_key_id = $4) AS granted
         FROM containers k
@@ -130,7 +143,8 @@ const STATEMENT: &str = "
         LEFT JOIN feed_heads h ON h.environment_id = k.environment_id AND h.customer_id = $2
         WHERE k.environment_id = $1 AND k.id = $3
     )
-    SELECT place.stream_id, place.card_limit, place.exposed, place.granted, place.epoch, place.version, card.*
+    SELECT place.stream_id, place.card_limit, place.exposed, place.granted, place.epoch, place.version,
+        place.mark, card.*
     FROM place LEFT JOIN LATERAL (
         SELECT c.id, c.template_id, c.template_name, c.lifecycle_id, c.priority, c.active_since, c.created_at,
             c.updated_at, c.expires_at, c.is_test, c.unseen, c.feed_version, count(*) OVER () AS total,
@@ -156,7 +170,7 @@ const STATEMENT: &str = "
 pub(super) async fn read(conn: &AsyncPgConnection, view: &View, wanted: Wanted<'_>) -> Result<Reading> {
     let (contents, version, held): (bool, i64, &[CardId]) = match wanted {
         Wanted::Everything => (true, -1, &[]),
-        Wanted::Since(cursor) => (true, cursor.version, &cursor.held),
+        Wanted::Since(cursor) => (true, cursor.version, &cursor.held[..]),
         Wanted::Nothing => (false, -1, &[]),
     };
     let statement = sql_query(STATEMENT)
@@ -208,6 +222,7 @@ impl Reading {
             limit: first.card_limit,
             epoch: first.epoch,
             version: first.version,
+            mark: first.mark,
             exposed: first.exposed,
         };
         let mut reading = Reading { place, visible: Vec::new(), hidden: Vec::new(), total: first.total.unwrap_or(0) };
@@ -258,7 +273,7 @@ impl Reading {
     }
 
     pub fn into_page(self) -> Result<Page> {
-        let (counts, unseen, cursor) = (self.counts(), self.unseen(), self.cursor(self.place.version));
+        let (counts, unseen, cursor) = (self.counts(), self.unseen(), self.cursor(self.place.number()));
         let cards = self.visible.into_iter().map(Row::into_card).collect::<Result<_>>()?;
         Ok(Page { cards, counts, unseen, cursor })
     }

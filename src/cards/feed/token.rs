@@ -1,5 +1,7 @@
 //! Where a client stands in a feed, and the sealed text in which it carries that with it.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
@@ -20,12 +22,12 @@ pub struct Cursor {
     pub(super) epoch: i64,
     /// The version of the customer's feed at which it was read.
     pub(super) version: i64,
-    /// The version that the client was told; ahead of `version` when a container was changed.
+    /// The version that the client was told: `version` and the changes of the container and its stream.
     pub(super) number: i64,
     pub(super) total: i64,
     pub(super) stream: StreamId,
     /// The cards that the client shows, in order.
-    pub(super) held: Vec<CardId>,
+    pub(super) held: Arc<[CardId]>,
 }
 
 impl Cursor {
@@ -39,6 +41,12 @@ impl Cursor {
         self.version
     }
 
+    /// Whether a client that stands here holds what one holds that stands there.
+    pub(super) fn holds_what(&self, other: &Cursor) -> bool {
+        (self.number, self.epoch, self.total, self.stream) == (other.number, other.epoch, other.total, other.stream)
+            && self.held == other.held
+    }
+
     /// Seals the cursor for the client of a view. It opens only for the same customer, container, platform and
     /// filter.
     pub fn seal(&self, app: &App, view: &View) -> String {
@@ -48,7 +56,7 @@ impl Cursor {
             bytes.extend(number.to_be_bytes());
         }
         bytes.extend(self.stream.uuid().as_bytes());
-        for card in &self.held {
+        for card in self.held.iter() {
             bytes.extend(card.uuid().as_bytes());
         }
         let seal = seal(&key(app), view, &bytes);
@@ -136,14 +144,14 @@ mod tests {
             number: 8,
             total: 2,
             stream: ids.unguessable(),
-            held: vec![ids.unguessable(), ids.unguessable()],
+            held: [ids.unguessable(), ids.unguessable()].into(),
         };
         let mut body = vec![FORMAT];
         for number in [3_i64, 7, 8, 2] {
             body.extend(number.to_be_bytes());
         }
         body.extend(cursor.stream.uuid().as_bytes());
-        for card in &cursor.held {
+        for card in cursor.held.iter() {
             body.extend(card.uuid().as_bytes());
         }
         assert_eq!(Cursor::decode(&body), Some(cursor));

@@ -1,18 +1,20 @@
 //! The feed as GraphQL: the page, and the subscription that keeps it current.
 
+use std::sync::Arc;
+
 use async_graphql::{Context, Enum, InputObject, Object, SimpleObject, Subscription, Union};
 use futures_util::stream::{Stream, unfold};
 
-use crate::app::App;
-use crate::cards::feed::{self, Change, Cursor, Page, Patch, Polled, View};
+use super::follow::{Follower, Next, Update};
+use crate::cards::feed::{self, Counts, Cursor, Patch, Polled, View};
 use crate::cards::filter::{self, Filter};
 use crate::clock::Time;
 use crate::db::StoredJson;
 use crate::error::Result;
 use crate::graphql::context::{app, sdk};
 use crate::graphql::scalars::Json;
+use crate::graphql::transport::Form;
 use crate::ids::{CardId, ContainerId, LifecycleId};
-use crate::realtime::Listener;
 
 #[derive(Default)]
 pub struct FeedQuery;
@@ -47,7 +49,13 @@ pub fn read_filters(filters: Option<Vec<CardFilterInput>>) -> Result<Filter> {
 }
 
 /// A card as an app shows it.
-pub struct FeedCard(feed::Card);
+pub struct FeedCard(Arc<feed::Card>);
+
+impl FeedCard {
+    fn all(cards: Vec<feed::Card>) -> Vec<FeedCard> {
+        cards.into_iter().map(|card| FeedCard(Arc::new(card))).collect()
+    }
+}
 
 /// A card as an app shows it.
 #[Object]
@@ -231,6 +239,52 @@ enum FeedResyncReason {
     Configuration,
 }
 
+impl FeedSnapshot {
+    pub(super) fn new(
+        version: i64,
+        cards: Vec<feed::Card>,
+        counts: Counts,
+        unseen_card_ids: Vec<CardId>,
+        resume_token: String,
+    ) -> FeedSnapshot {
+        FeedSnapshot {
+            version,
+            cards: FeedCard::all(cards),
+            visible_count: counts.visible,
+            total_count: counts.total,
+            unseen_card_ids,
+            resume_token,
+        }
+    }
+}
+
+impl FeedPatch {
+    pub(super) fn new(patch: &Patch, resume_token: String) -> FeedPatch {
+        let upserts = patch.upserts.iter().map(|upsert| FeedUpsert {
+            card: FeedCard(upsert.card.clone()),
+            position: upsert.position,
+            reason: upsert.reason.into(),
+        });
+        let removals = patch.removals.iter();
+        FeedPatch {
+            from: patch.from,
+            to: patch.to,
+            upserts: upserts.collect(),
+            removals: removals.map(|gone| FeedRemoval { card_id: gone.card, reason: gone.reason.into() }).collect(),
+            visible_count: patch.counts.visible,
+            total_count: patch.counts.total,
+            unseen_card_ids: patch.unseen.clone(),
+            resume_token,
+        }
+    }
+}
+
+impl FeedResync {
+    pub(super) fn new(reason: feed::ResyncReason) -> FeedResync {
+        FeedResync { reason: reason.into(), resume_token: None }
+    }
+}
+
 #[Object]
 impl FeedQuery {
     /// The cards of a container in their order. With `ifToken` only if they are not as the token says.
@@ -250,7 +304,7 @@ impl FeedQuery {
                 total_count: page.counts.total,
                 resume_token: page.cursor.seal(app, &view),
                 unseen_card_ids: page.unseen,
-                cards: page.cards.into_iter().map(FeedCard).collect(),
+                cards: FeedCard::all(page.cards),
             },
             Polled::Unchanged { counts, unseen, cursor } => Feed {
                 unchanged: true,
@@ -273,11 +327,11 @@ impl FeedSubscription {
         container_id: ContainerId,
         filters: Option<Vec<CardFilterInput>>,
         resume_token: Option<String>,
-    ) -> Result<impl Stream<Item = async_graphql::Result<FeedUpdate>> + 'static> {
+    ) -> Result<impl Stream<Item = async_graphql::Result<Update>> + 'static> {
         let app = app(ctx)?.clone();
         let view = View::new(sdk(ctx)?, container_id, read_filters(filters)?);
         // Listening begins before the first look, so that nothing falls between them.
-        let listener = app.hub().listen(view.env, view.customer, &[container_id]);
+        let channel = app.channels().join(&app, &view);
         let next = match resume_token {
             None => Next::Snapshot,
             Some(token) => match Cursor::open(&app, &view, &token) {
@@ -285,124 +339,10 @@ impl FeedSubscription {
                 None => Next::Resync(feed::ResyncReason::TokenUnusable),
             },
         };
-        Ok(unfold(Follower { app, view, listener, next }, |mut follower| async {
+        let form = ctx.data_opt::<Form>().map_or(0, |form| form.0);
+        Ok(unfold(Follower::new(app, channel, next, form), |mut follower| async {
             let update = follower.update().await?;
             Some((update.map_err(Into::into), follower))
         }))
-    }
-}
-
-/// One subscription: a cursor, and no queue.
-struct Follower {
-    app: App,
-    view: View,
-    listener: Listener,
-    next: Next,
-}
-
-enum Next {
-    Snapshot,
-    Resync(feed::ResyncReason),
-    Resume(Cursor),
-    Follow(Cursor),
-    End,
-}
-
-impl Follower {
-    /// The next message; waits for it. An error is the last one.
-    async fn update(&mut self) -> Option<Result<FeedUpdate>> {
-        let update = match std::mem::replace(&mut self.next, Next::End) {
-            Next::End => return None,
-            Next::Resync(reason) => {
-                self.next = Next::Snapshot;
-                Ok(FeedUpdate::Resync(FeedResync { reason: reason.into(), resume_token: None }))
-            }
-            Next::Snapshot => self.snapshot().await,
-            Next::Resume(cursor) => self.resume(cursor).await,
-            Next::Follow(cursor) => self.follow(cursor).await,
-        };
-        Some(update)
-    }
-
-    async fn snapshot(&mut self) -> Result<FeedUpdate> {
-        let Page { cards, counts, unseen, cursor } = feed::page(&self.app, &self.view).await?;
-        let snapshot = FeedSnapshot {
-            version: cursor.number(),
-            cards: cards.into_iter().map(FeedCard).collect(),
-            visible_count: counts.visible,
-            total_count: counts.total,
-            unseen_card_ids: unseen,
-            resume_token: cursor.seal(&self.app, &self.view),
-        };
-        metrics::counter!("cardwire_feed_snapshots").increment(1);
-        self.stand_at(cursor);
-        Ok(FeedUpdate::Snapshot(snapshot))
-    }
-
-    /// Says what was missed, also when that is nothing.
-    async fn resume(&mut self, cursor: Cursor) -> Result<FeedUpdate> {
-        metrics::counter!("cardwire_feed_resumes").increment(1);
-        Ok(match feed::follow(&self.app, &self.view, &cursor).await? {
-            Change::Patch(patch) => self.patch(patch),
-            Change::Resync(reason) => self.resync(reason),
-            Change::Nothing { counts, unseen, cursor } => {
-                let number = cursor.number();
-                let (upserts, removals) = (Vec::new(), Vec::new());
-                self.patch(Patch { from: number, to: number, upserts, removals, counts, unseen, cursor })
-            }
-        })
-    }
-
-    /// Waits until something changes that shows here.
-    async fn follow(&mut self, mut cursor: Cursor) -> Result<FeedUpdate> {
-        loop {
-            self.listener.changed().await;
-            match feed::follow(&self.app, &self.view, &cursor).await? {
-                Change::Patch(patch) => return Ok(self.patch(patch)),
-                Change::Resync(reason) => return Ok(self.resync(reason)),
-                Change::Nothing { cursor: moved, .. } => {
-                    self.listener.has_read(moved.version());
-                    cursor = moved;
-                }
-            }
-        }
-    }
-
-    fn patch(&mut self, patch: Patch) -> FeedUpdate {
-        let update = FeedPatch {
-            from: patch.from,
-            to: patch.to,
-            upserts: patch
-                .upserts
-                .into_iter()
-                .map(|upsert| FeedUpsert {
-                    card: FeedCard(upsert.card),
-                    position: upsert.position,
-                    reason: upsert.reason.into(),
-                })
-                .collect(),
-            removals: patch
-                .removals
-                .into_iter()
-                .map(|removal| FeedRemoval { card_id: removal.card, reason: removal.reason.into() })
-                .collect(),
-            visible_count: patch.counts.visible,
-            total_count: patch.counts.total,
-            unseen_card_ids: patch.unseen,
-            resume_token: patch.cursor.seal(&self.app, &self.view),
-        };
-        self.stand_at(patch.cursor);
-        FeedUpdate::Patch(update)
-    }
-
-    fn resync(&mut self, reason: feed::ResyncReason) -> FeedUpdate {
-        metrics::counter!("cardwire_feed_resyncs").increment(1);
-        self.next = Next::Snapshot;
-        FeedUpdate::Resync(FeedResync { reason: reason.into(), resume_token: None })
-    }
-
-    fn stand_at(&mut self, cursor: Cursor) {
-        self.listener.has_read(cursor.version());
-        self.next = Next::Follow(cursor);
     }
 }

@@ -5,6 +5,7 @@ mod connection;
 mod counts;
 mod events;
 mod feed;
+mod follow;
 mod me;
 
 use async_graphql::{MergedObject, MergedSubscription};

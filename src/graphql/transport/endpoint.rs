@@ -1,5 +1,7 @@
 //! What every transport does with an operation before the engine sees it.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use async_graphql::Variables;
 use async_graphql::parser::parse_query;
 use async_graphql::parser::types::{
@@ -39,6 +41,21 @@ pub struct Ready {
     pub kind: OperationType,
     /// What the operation is called in logs.
     pub label: Option<String>,
+}
+
+/// What an operation asks for, as a number: operations with the same number select the same fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Form(pub u64);
+
+impl Form {
+    /// Of its variables only switches can choose fields.
+    fn of(operation: &Operation) -> Form {
+        let mut hasher = DefaultHasher::new();
+        (&operation.query, &operation.name).hash(&mut hasher);
+        let switches = operation.variables.iter().filter_map(|(name, value)| Some((name, value.as_bool()?)));
+        switches.for_each(|switch| switch.hash(&mut hasher));
+        Form(hasher.finish())
+    }
 }
 
 impl Operation {
@@ -93,6 +110,7 @@ impl Endpoint {
             self.app.limits().sdk.take(*customer, self.app.clock().now())?;
         }
         limits::check_text(&operation.query)?;
+        let form = Form::of(&operation);
         let document = parse_query(&operation.query)
             .map_err(|error| Error::new(Code::BadRequest, format!("the document does not parse: {error}")))?;
         let variables = Variables::from_json(Value::Object(operation.variables));
@@ -103,7 +121,7 @@ impl Endpoint {
         let mut request = async_graphql::Request::new(operation.query).variables(variables);
         request.operation_name = operation.name;
         request.set_parsed_query(document);
-        let request = request.data(info.clone()).data(principal.clone());
+        let request = request.data(form).data(info.clone()).data(principal.clone());
         let request = match principal {
             Principal::Member(viewer) | Principal::Credential(viewer) => request.data(viewer.clone()),
             Principal::Sdk(access) => request.data(access.clone()),
@@ -179,6 +197,17 @@ mod tests {
             let error = Operation::read(body.clone()).unwrap_err();
             assert_eq!((error.code(), error.violations()[0].pointer.as_deref()), (Code::BadRequest, pointer), "{body}");
         }
+    }
+
+    #[test]
+    fn what_selects_other_fields_has_another_form() {
+        let form = |query: &str, variables: Value| {
+            Form::of(&Operation::read(json!({"query": query, "variables": variables})).unwrap())
+        };
+        let one = form("query($a: Boolean!) { me @skip(if: $a) { userId } }", json!({"a": true, "t": "x"}));
+        assert_eq!(one, form("query($a: Boolean!) { me @skip(if: $a) { userId } }", json!({"a": true, "t": "y"})));
+        assert_ne!(one, form("query($a: Boolean!) { me @skip(if: $a) { userId } }", json!({"a": false, "t": "x"})));
+        assert_ne!(one, form("{ me { userId } }", json!({"a": true})));
     }
 
     #[test]

@@ -15,7 +15,7 @@ mod session;
 mod sse;
 mod websocket;
 
-pub use endpoint::Endpoint;
+pub use endpoint::{Endpoint, Form};
 pub use session::Renewal;
 
 use std::sync::Arc;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::support::socket::Socket;
 use crate::support::world::{CUSTOMER, World, text};
 
-const FEED: &str =
+pub(super) const FEED: &str =
     "subscription($c: ID!, $f: [CardFilter!], $t: String){ feed(containerId:$c, filters:$f, resumeToken:$t){ __typename
     ... on FeedSnapshot { version resumeToken visibleCount totalCount unseenCardIds cards { id } }
     ... on FeedPatch { from to resumeToken visibleCount totalCount unseenCardIds
@@ -17,14 +17,16 @@ const PAGE: &str = "query($c: ID!, $f: [CardFilter!], $t: String){ feed(containe
 
 /// What a client keeps, and how it applies messages.
 #[derive(Default)]
-struct Mirror {
+pub(super) struct Mirror {
     version: i64,
-    cards: Vec<String>,
-    token: String,
+    pub cards: Vec<String>,
+    pub token: String,
+    counts: Value,
+    unseen: Value,
 }
 
 impl Mirror {
-    fn apply(&mut self, message: &Value) {
+    pub fn apply(&mut self, message: &Value) {
         match text(&message["__typename"]).as_str() {
             "FeedSnapshot" => {
                 self.version = message["version"].as_i64().unwrap();
@@ -34,7 +36,9 @@ impl Mirror {
                 assert_eq!(message["from"], self.version, "patches are contiguous: {message}");
                 self.version = message["to"].as_i64().unwrap();
                 for removal in message["removals"].as_array().unwrap() {
+                    let before = self.cards.len();
                     self.cards.retain(|card| *card != text(&removal["cardId"]));
+                    assert_eq!(self.cards.len() + 1, before, "what is taken away was there: {message}");
                 }
                 for upsert in message["upserts"].as_array().unwrap() {
                     let id = text(&upsert["card"]["id"]);
@@ -46,7 +50,17 @@ impl Mirror {
         }
         if let Some(token) = message["resumeToken"].as_str() {
             token.clone_into(&mut self.token);
+            self.counts = json!([message["visibleCount"], message["totalCount"]]);
+            self.unseen = message["unseenCardIds"].clone();
         }
+    }
+
+    /// Whether the client holds what a page of the feed shows.
+    pub fn agrees(&self, page: &Value) -> bool {
+        let cards: Vec<Value> = page["cards"].as_array().unwrap().iter().map(|card| card["id"].clone()).collect();
+        self.cards == cards
+            && self.counts == json!([page["visibleCount"], page["totalCount"]])
+            && self.unseen == page["unseenCardIds"]
     }
 }
 

@@ -4,4 +4,5 @@ mod follow;
 mod limits;
 mod nodes;
 mod revocation;
+mod storm;
 mod track;

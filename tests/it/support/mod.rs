@@ -43,6 +43,16 @@ pub async fn until(what: &str, mut there: impl FnMut() -> bool) {
     tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap_or_else(|_| panic!("{what}: it does not come"));
 }
 
+/// The same for what must be asked for.
+pub async fn until_async(what: &str, there: impl AsyncFn() -> bool) {
+    let waiting = async {
+        while !there().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap_or_else(|_| panic!("{what}: it does not come"));
+}
+
 /// A server for one test. Its workers run only in [`TestApp::settle`].
 pub struct TestApp {
     pub app: App,
@@ -105,6 +115,13 @@ impl TestApp {
     pub async fn stop(mut self) {
         if let Some(server) = self.server.take() {
             server.stop().await;
+        }
+    }
+
+    /// Ends the server and everything that hangs on it without a word, as a killed process would.
+    pub fn kill(mut self) {
+        if let Some(server) = self.server.take() {
+            server.kill();
         }
     }
 
