@@ -47,6 +47,16 @@ pub struct Parts {
     pub clock: Clock,
     pub ids: Ids,
     pub vault: Vault,
+    pub node: Node,
+}
+
+/// By what name a process holds leases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Node {
+    /// The only process that can reach its database. It has the name of its predecessor, whose leases are its own.
+    Only,
+    /// One of several. Its name is new.
+    OneOfSeveral,
 }
 
 impl App {
@@ -54,6 +64,10 @@ impl App {
         let limits = Limits::new(parts.config.rates);
         let outbound = Outbound::new(AddressRules::new(&parts.config))?;
         let node = u64::from_le_bytes(Ids::random().bytes());
+        let name = match parts.node {
+            Node::Only => "only".to_owned(),
+            Node::OneOfSeveral => format!("{node:016x}"),
+        };
         // Those who come share the connections to the database with those who are here.
         let admitted = parts.config.database_connections / 2;
         let hub = Hub::new(Sockets::new(parts.config.connections, admitted));
@@ -72,7 +86,7 @@ impl App {
             channels: Channels::default(),
             limits,
             published_keys: PublishedKeys::default(),
-            node: format!("{node:016x}"),
+            node: name,
         })))
     }
 

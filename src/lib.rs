@@ -42,6 +42,12 @@ pub mod server;
 
 use worker::AnyWorker;
 
+/// Gives back what the workers of a process that ends have leased, so that nobody waits for it.
+pub(crate) async fn release(app: &app::App) -> error::Result<()> {
+    events::consumer::release(app, app.node()).await?;
+    webhooks::deliver::release(app).await
+}
+
 /// The workers of a server process, in the order in which [`worker::settle`] calls them.
 pub fn workers() -> Vec<AnyWorker> {
     vec![

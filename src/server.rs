@@ -99,6 +99,9 @@ impl Server {
             tracing::warn!("some requests did not end within the drain time");
         }
         self.runner.stop(drain.max(Duration::from_secs(1))).await;
+        if let Err(error) = crate::release(&self.app).await {
+            tracing::warn!(%error, "leases were not given back; the next server waits until they end");
+        }
         self.bus.shutdown().await;
         self.app.pool().close();
     }

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use tokio::net::TcpListener;
 use url::Url;
 
-use crate::app::{App, Parts};
+use crate::app::{App, Node, Parts};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::embedded::Cluster;
@@ -68,7 +68,12 @@ impl Opened {
         migrations::run(database.url()).await?;
         let vault = Vault::new(master_key(&config)?);
         let pool = Pool::new(database.url(), config.database_connections)?;
-        let app = App::new(Parts { config, origin, pool, clock: Clock::system(), ids: Ids::random(), vault })?;
+        let node = match database {
+            // The lock on its data directory keeps every other server out.
+            Database::Private(_) => Node::Only,
+            Database::Foreign(_) => Node::OneOfSeveral,
+        };
+        let app = App::new(Parts { config, origin, pool, clock: Clock::system(), ids: Ids::random(), vault, node })?;
         partitions::maintain(&app, app.clock().now()).await?;
         Ok(Opened { app, listener, database })
     }

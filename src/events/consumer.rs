@@ -92,6 +92,13 @@ pub async fn take(app: &App, name: &'static str, holder: &str) -> Result<Option<
     Ok(position.map(|position| (Lease { name, fence }, position)))
 }
 
+/// Gives back every place of a holder that ends, so that the next need not wait for the lease to end.
+pub async fn release(app: &App, holder: &str) -> Result<()> {
+    let release = sql_query("UPDATE consumers SET lease = NULL, holder = NULL, leased_until = NULL WHERE holder = $1");
+    release.bind::<Text, _>(holder).execute(&mut &*app.read().await?).await?;
+    Ok(())
+}
+
 /// Moves the place, with the effects of the same transaction. A conflict when the lease was lost meanwhile.
 pub(crate) async fn advance_in(tx: &mut Tx, lease: Lease, to: Position) -> Result<()> {
     let moved = Prepared(sql_query(

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use std::borrow::Cow;
 
 use crate::clock::Time;
-use crate::db::Tx;
+use crate::db::{Prepared, Tx};
 use crate::error::Result;
 use crate::ids::{CardId, ContainerId, CustomerId, EnvId, EventId, FlowId, LifecycleId, RunId, StreamId, TemplateId};
 use crate::realtime::{Announcement, Work};
@@ -276,7 +276,7 @@ pub(crate) async fn record_in(tx: &mut Tx, env: EnvId, events: &[NewEvent]) -> R
         columns.add(event, id, timestamp)?;
         recorded.push(Recorded { id, name: event.name.clone(), timestamp });
     }
-    sql_query(
+    let insert = sql_query(
         "INSERT INTO events (environment_id, id, name, custom, customer_id, end_user_id, occurred_at, received_at,
                              is_test, template_id, flow_id, run_id, card_id, payload)
          SELECT $1, id, name, custom, customer_id, end_user_id, occurred_at, $2,
@@ -299,9 +299,8 @@ pub(crate) async fn record_in(tx: &mut Tx, env: EnvId, events: &[NewEvent]) -> R
     .bind::<Array<Nullable<SqlUuid>>, _>(columns.runs)
     .bind::<Array<Nullable<SqlUuid>>, _>(columns.cards)
     .bind::<Array<Text>, _>(columns.payloads)
-    .bind::<Array<Bool>, _>(columns.customs)
-    .execute(&mut tx.conn())
-    .await?;
+    .bind::<Array<Bool>, _>(columns.customs);
+    Prepared(insert).execute(&mut tx.conn()).await?;
     tx.announce(Announcement::Wake(Work::Fanout));
     if events.iter().any(|event| names::OF_CARDS_IN_USE.contains(&&*event.name)) {
         tx.announce(Announcement::Wake(Work::CardWaits));

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::attempt::DEADLINE;
 use super::desk::Desk;
+use super::stream;
 use crate::app::App;
 use crate::error::Result;
 use crate::realtime::Work;
@@ -37,6 +38,11 @@ impl Deliverer {
     pub fn with_deadline(deadline: Duration) -> Deliverer {
         Deliverer { desk: Mutex::default(), deadline }
     }
+}
+
+/// Gives back the streams of a process that ends.
+pub async fn release(app: &App) -> Result<()> {
+    stream::release(app, app.node()).await
 }
 
 impl Worker for Deliverer {

@@ -12,6 +12,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
 use super::payload;
+use crate::app::App;
 use crate::clock::Time;
 use crate::db::{Prepared, Tx};
 use crate::error::{Error, Result};
@@ -102,6 +103,14 @@ pub(super) async fn revise_in(tx: &mut Tx, env: EnvId, webhook: WebhookId) -> Re
     )
     .execute(&mut tx.conn())
     .await?;
+    Ok(())
+}
+
+/// Gives back every stream of a holder that ends. What it had under way and not acknowledged is sent again.
+pub(super) async fn release(app: &App, holder: &str) -> Result<()> {
+    let release =
+        sql_query("UPDATE webhook_streams SET lease = NULL, holder = NULL, leased_until = NULL WHERE holder = $1");
+    release.bind::<Text, _>(holder).execute(&mut &*app.read().await?).await?;
     Ok(())
 }
 

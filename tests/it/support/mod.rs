@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use cardwire::app::{App, Parts};
+use cardwire::app::{App, Node, Parts};
 use cardwire::clock::{Clock, Time};
 use cardwire::config::Config;
 use cardwire::db::{Pool, partitions};
@@ -91,6 +91,7 @@ impl TestApp {
             clock,
             ids,
             vault: Vault::new(config.master_key.unwrap().0),
+            node: Node::OneOfSeveral,
             config,
         })
         .unwrap();

@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use cardwire::webhooks::deliver::Deliverer;
+use cardwire::events::consumer;
+use cardwire::webhooks::deliver::{self, Deliverer};
 use cardwire::webhooks::fanout::Fanout;
 use cardwire::worker::{AnyWorker, Worker, settle};
 use diesel::sql_query;
@@ -48,6 +49,29 @@ async fn a_worker_dropped_in_flight_loses_nothing() {
         assert_eq!(bodies.len(), 1, "a repeat is the same request");
     }
     assert_eq!(scene.waiting().await, ["beyond 0 open 0 retries 0"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_ends_gives_back_what_it_leased() {
+    let scene = Scene::start().await;
+    let receiver = Receiver::start().await;
+    scene.subscribe(&receiver).await;
+    let app = &scene.test.app;
+    scene.record("card-published").await;
+    settle(app, &[AnyWorker::new(Fanout)]).await.unwrap();
+    receiver.reply_always(Some(Reply::After(Duration::from_secs(60))));
+    let deliverer = Deliverer::default();
+    tokio::select! {
+        result = async { loop { deliverer.run(app).await?; } } => { let _: cardwire::error::Result<()> = result; }
+        () = async { while receiver.received().is_empty() { tokio::time::sleep(Duration::from_millis(5)).await; } } => {}
+    }
+    let held = "SELECT holder AS value FROM webhook_streams WHERE holder IS NOT NULL
+                UNION ALL SELECT holder FROM consumers WHERE holder IS NOT NULL";
+    assert_eq!(scene.test.column(held).await.len(), 2);
+    drop(deliverer);
+    deliver::release(app).await.unwrap();
+    consumer::release(app, app.node()).await.unwrap();
+    assert_eq!(scene.test.column(held).await, Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
