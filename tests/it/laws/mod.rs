@@ -4,5 +4,6 @@ mod errors;
 mod imports;
 mod isolation;
 mod migrations;
+mod payloads;
 mod routes;
 mod schema;
