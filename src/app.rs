@@ -15,6 +15,7 @@ use crate::error::Result;
 use crate::ids::Ids;
 use crate::net::{AddressRules, Outbound};
 use crate::realtime::{Bus, Hub, Sockets, Wakes, Work};
+use crate::sandbox::Sandbox;
 use crate::secret::Vault;
 
 /// The application: cheap to clone, the same for every request and worker of a process.
@@ -35,6 +36,7 @@ struct Inner {
     channels: Channels,
     limits: Limits,
     published_keys: PublishedKeys,
+    sandbox: Sandbox,
     node: String,
 }
 
@@ -61,6 +63,7 @@ pub enum Node {
 
 impl App {
     pub fn new(parts: Parts) -> Result<App> {
+        let sandbox = Sandbox::new(parts.config.program.clone());
         let limits = Limits::new(parts.config.rates);
         let outbound = Outbound::new(AddressRules::new(&parts.config))?;
         let node = u64::from_le_bytes(Ids::random().bytes());
@@ -86,6 +89,7 @@ impl App {
             channels: Channels::default(),
             limits,
             published_keys: PublishedKeys::default(),
+            sandbox,
             node: name,
         })))
     }
@@ -170,6 +174,11 @@ impl App {
     /// Sets of public keys that others publish, as last fetched.
     pub(crate) fn published_keys(&self) -> &PublishedKeys {
         &self.0.published_keys
+    }
+
+    /// Where scripts of members run.
+    pub fn sandbox(&self) -> &Sandbox {
+        &self.0.sandbox
     }
 
     /// The name of this process among those that share the database: the holder of its leases.

@@ -129,6 +129,8 @@ pub struct Config {
     pub log_format: LogFormat,
     pub log: String,
     pub ready_file: Option<PathBuf>,
+    /// The executable of which sandboxes are children.
+    pub program: PathBuf,
 }
 
 /// How often one caller may call, in requests a second.
@@ -279,6 +281,7 @@ impl Settings {
             log_format: log_format.ok_or_else(missing)?,
             log: self.log,
             ready_file: self.ready_file,
+            program: own_program(),
         })
     }
 }
@@ -309,8 +312,14 @@ impl Config {
             log_format: LogFormat::Text,
             log: "warn".to_owned(),
             ready_file: None,
+            program: own_program(),
         }
     }
+}
+
+/// The executable of this process.
+fn own_program() -> PathBuf {
+    std::env::current_exe().unwrap_or_else(|_| PathBuf::from("cardwire"))
 }
 
 struct Errors(Vec<String>);

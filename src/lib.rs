@@ -18,6 +18,7 @@ pub mod text;
 pub mod app;
 pub mod db;
 pub mod realtime;
+pub mod sandbox;
 pub mod worker;
 
 // The domain, from what everything needs to what needs everything.

@@ -2,11 +2,20 @@
 
 use std::process::ExitCode;
 
+use cardwire::command::Cli;
 use clap::Parser;
 
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if cli.in_sandbox() {
+        return cardwire::sandbox::child::run();
+    }
+    serve(cli)
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
-    match cardwire::command::run(cardwire::command::Cli::parse()).await {
+async fn serve(cli: Cli) -> ExitCode {
+    match cardwire::command::run(cli).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             eprintln!("cardwire: {message}");

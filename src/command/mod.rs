@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{Config, Settings};
 use crate::error::{Error, Result};
-use crate::{demo, graphql, telemetry};
+use crate::{demo, graphql, sandbox, telemetry};
 
 pub use open::Opened;
 
@@ -32,6 +32,16 @@ enum Command {
     Schema,
     /// Check database, clock, directories and address rules, and say what to do
     Doctor(Settings),
+    /// Run scripts on standard input; the server calls this itself
+    #[command(name = sandbox::child::COMMAND, hide = true)]
+    Sandbox,
+}
+
+impl Cli {
+    /// Whether the program is a child of a server: then it runs [`sandbox::child::run`] without threads of a runtime.
+    pub fn in_sandbox(&self) -> bool {
+        matches!(self.command, Command::Sandbox)
+    }
 }
 
 /// Runs one command to its end. The error is for the terminal.
@@ -45,6 +55,7 @@ pub async fn run(cli: Cli) -> Result<(), String> {
             Ok(())
         }
         Command::Doctor(settings) => doctor::run(check(settings)?).await,
+        Command::Sandbox => Err("this command does not run beside others".to_owned()),
     }
 }
 

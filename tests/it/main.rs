@@ -14,6 +14,7 @@ mod foundation;
 mod graphql;
 mod hostile;
 mod laws;
+mod sandbox;
 mod support;
 mod walk;
 mod webhooks;

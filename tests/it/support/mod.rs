@@ -82,6 +82,7 @@ impl TestApp {
 
     async fn on(database: Arc<TestDatabase>, clock: Clock, ids: Ids, change: impl FnOnce(&mut Config)) -> TestApp {
         let mut config = Config::for_database(&database.url, database.directory());
+        config.program = env!("CARGO_BIN_EXE_cardwire").into();
         change(&mut config);
         let listener = TcpListener::bind(config.listen).await.unwrap();
         let origin = format!("http://{}", listener.local_addr().unwrap());
