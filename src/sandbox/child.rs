@@ -101,7 +101,8 @@ fn evaluate<'js>(ctx: &Ctx<'js>, request: &Request, output: &mut impl Write) -> 
     let said = frame::write(output, &Reply::Calling { line: at.0, column: at.1 });
     said.map_err(|error| Fault { message: error.to_string(), line: None, column: None })?;
     let name = &request.function;
-    let missing = || Fault { message: format!("the script defines no function `{name}`"), line: Some(1), column: Some(1) };
+    let missing =
+        || Fault { message: format!("the script defines no function `{name}`"), line: Some(1), column: Some(1) };
     // The stack frame of the probe has another file name, so that its lines are not taken for the script's.
     script(ctx, &request.source, FILE).catch(ctx).map_err(|error| told(ctx, error))?;
     let probe = format!("typeof {name} === 'function' ? {name} : undefined");
@@ -110,7 +111,11 @@ fn evaluate<'js>(ctx: &Ctx<'js>, request: &Request, output: &mut impl Write) -> 
     at = place_of(&function).unwrap_or(at);
     let _ = frame::write(output, &Reply::Calling { line: at.0, column: at.1 });
     let result = apply(ctx, &function, &request.arguments).catch(ctx).map_err(|error| told(ctx, error))?;
-    result.ok_or_else(|| Fault { message: format!("`{name}` must return a value that is JSON"), line: at.0, column: at.1 })
+    result.ok_or_else(|| Fault {
+        message: format!("`{name}` must return a value that is JSON"),
+        line: at.0,
+        column: at.1,
+    })
 }
 
 fn script<'js>(ctx: &Ctx<'js>, source: &str, file: &str) -> rquickjs::Result<Value<'js>> {
@@ -156,7 +161,8 @@ fn told<'js>(ctx: &Ctx<'js>, error: CaughtError<'js>) -> Fault {
         }
         CaughtError::Value(value) => {
             let text = ctx.json_stringify(value).ok().flatten().and_then(|text| text.to_string().ok());
-            let message = text.map_or_else(|| "the script used too much memory".to_owned(), |text| format!("thrown: {text}"));
+            let message =
+                text.map_or_else(|| "the script used too much memory".to_owned(), |text| format!("thrown: {text}"));
             Fault { message, line: None, column: None }
         }
         CaughtError::Error(error) => Fault { message: error.to_string(), line: None, column: None },

@@ -25,7 +25,10 @@ pub struct Request {
 #[serde(rename_all = "camelCase")]
 pub enum Reply {
     /// The function is about to be called; it stands there. Told first, for a child that is killed says nothing more.
-    Calling { line: Option<u32>, column: Option<u32> },
+    Calling {
+        line: Option<u32>,
+        column: Option<u32>,
+    },
     Value(Box<RawValue>),
     Fault(Fault),
 }

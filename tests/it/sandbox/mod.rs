@@ -30,7 +30,10 @@ async fn a_function_gets_json_and_gives_json() {
         ("const map = p => Object.keys(p);", json!(["customer", "total"])),
         ("function map() { return new Date(0) }", json!("1970-01-01T00:00:00.000Z")),
         ("function map() { return Math.max(1, 2) }", json!(2)),
-        ("function map() { return { a: undefined, b: null, c: NaN, d: 'ü\\u0000😀' } }", json!({ "b": null, "c": null, "d": "ü\0😀" })),
+        (
+            "function map() { return { a: undefined, b: null, c: NaN, d: 'ü\\u0000😀' } }",
+            json!({ "b": null, "c": null, "d": "ü\0😀" }),
+        ),
     ] {
         assert_eq!(map(&sandbox, source).await, Ok(value), "{source}");
     }
@@ -65,10 +68,16 @@ const BOMBS: &[(&str, &str)] = &[
     ("endless loop", "function map() { while (true) {} }"),
     ("endless loop at the top", "while (true) {}\nfunction map() {}"),
     ("endless loop that catches", "function map() { while (true) { try { while (true) {} } catch (e) {} } }"),
-    ("native search", "function map() { return 'a'.repeat(1e5).indexOf('a'.repeat(3e4) + 'b') + 'a'.repeat(1e6).indexOf('a'.repeat(5e5) + 'b') }"),
+    (
+        "native search",
+        "function map() { return 'a'.repeat(1e5).indexOf('a'.repeat(3e4) + 'b') + 'a'.repeat(1e6).indexOf('a'.repeat(5e5) + 'b') }",
+    ),
     ("native power", "function map() { return { n: String(BigInt(2) ** BigInt(3e7)) } }"),
     ("native fill", "function map() { const a = []; a.length = 4294967295; return { n: a.indexOf(1) } }"),
-    ("native sort", "function map() { const a = new Array(1e5); for (let i = 0; i < 1e5; i++) a[i] = i ^ 0x5555; for (;;) a.sort().reverse() }"),
+    (
+        "native sort",
+        "function map() { const a = new Array(1e5); for (let i = 0; i < 1e5; i++) a[i] = i ^ 0x5555; for (;;) a.sort().reverse() }",
+    ),
     ("memory of arrays", "function map() { const a = []; for (;;) a.push(new Array(1000).fill(a.length)) }"),
     ("memory of text", "function map() { let s = 'x'; for (;;) s += s + Math.random() }"),
     ("memory at once", "function map() { return { n: new ArrayBuffer(1e9).byteLength } }"),
@@ -76,8 +85,14 @@ const BOMBS: &[(&str, &str)] = &[
     ("deep recursion in JSON", "function map() { let a = []; for (let i = 0; i < 1e5; i++) a = [a]; return a }"),
     ("regular expression", "function map() { return { n: /^(a+)+$/.test('a'.repeat(40) + 'b') } }"),
     ("toJSON without end", "function map() { return { toJSON() { for (;;) {} } } }"),
-    ("getter on the error", "function map() { const e = new Error('x'); Object.defineProperty(e, 'message', { get() { for (;;) {} } }); throw e }"),
-    ("a proxy of proxies", "function map() { let p = {}; for (let i = 0; i < 1e5; i++) p = new Proxy(p, {}); return { n: p.x } }"),
+    (
+        "getter on the error",
+        "function map() { const e = new Error('x'); Object.defineProperty(e, 'message', { get() { for (;;) {} } }); throw e }",
+    ),
+    (
+        "a proxy of proxies",
+        "function map() { let p = {}; for (let i = 0; i < 1e5; i++) p = new Proxy(p, {}); return { n: p.x } }",
+    ),
     ("generator without end", "function* g() { for (;;) yield 1 }\nfunction map() { return [...g()] }"),
 ];
 
@@ -98,8 +113,23 @@ async fn whoever_asks_for_too_much_ends_in_time() {
 async fn there_is_nothing_to_reach() {
     let sandbox = sandbox();
     for name in [
-        "require", "process", "fetch", "XMLHttpRequest", "WebSocket", "setTimeout", "setInterval", "std", "os", "print",
-        "console", "scriptArgs", "Deno", "Bun", "window", "loadScript", "navigator",
+        "require",
+        "process",
+        "fetch",
+        "XMLHttpRequest",
+        "WebSocket",
+        "setTimeout",
+        "setInterval",
+        "std",
+        "os",
+        "print",
+        "console",
+        "scriptArgs",
+        "Deno",
+        "Bun",
+        "window",
+        "loadScript",
+        "navigator",
     ] {
         let source = format!("function map() {{ return {{ kind: typeof {name} }} }}");
         assert_eq!(map(&sandbox, &source).await, Ok(json!({ "kind": "undefined" })), "{name}");
@@ -120,7 +150,8 @@ async fn a_call_leaves_nothing_behind() {
         JSON.parse = () => 7; globalThis.kept = 1; Object.freeze(Object.prototype);
         function map(p) { return { own: p.customer.id } }";
     assert_eq!(map(&sandbox, poison).await, Ok(json!({ "own": "u-1" })));
-    let look = "function map() { return { p: typeof {}.poison, k: typeof kept, m: typeof [].map, j: JSON.stringify([1]) } }";
+    let look =
+        "function map() { return { p: typeof {}.poison, k: typeof kept, m: typeof [].map, j: JSON.stringify([1]) } }";
     for _ in 0..20 {
         let seen = json!({ "p": "undefined", "k": "undefined", "m": "function", "j": "[1]" });
         assert_eq!(map(&sandbox, look).await, Ok(seen));
