@@ -57,6 +57,7 @@ pub fn workers() -> Vec<AnyWorker> {
         AnyWorker::new(db::partitions::Partitioner),
         AnyWorker::new(flows::Engine),
         AnyWorker::new(flows::CardWaits),
+        AnyWorker::new(flows::Performer::default()),
         AnyWorker::new(cards::timers::CardTimers),
         AnyWorker::new(cards::feed::Sweeper),
         AnyWorker::new(access::revocation::Revoker),

@@ -196,6 +196,42 @@ diesel::table! {
 }
 
 diesel::table! {
+    effect_attempts (environment_id, run_id, step_key, attempt) {
+        environment_id -> Uuid,
+        run_id -> Uuid,
+        step_key -> Text,
+        attempt -> Int2,
+        status -> Text,
+        http_status -> Nullable<Int2>,
+        error -> Nullable<Text>,
+        started_at -> Timestamptz,
+        finished_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    effects (environment_id, run_id, step_key) {
+        environment_id -> Uuid,
+        run_id -> Uuid,
+        step_key -> Text,
+        status -> Text,
+        method -> Text,
+        url -> Text,
+        headers -> Jsonb,
+        body -> Nullable<Text>,
+        timeout_seconds -> Int2,
+        attempts -> Int2,
+        failures -> Int2,
+        interruptions -> Int2,
+        due_at -> Timestamptz,
+        lease -> Nullable<Uuid>,
+        outcome -> Nullable<Jsonb>,
+        created_at -> Timestamptz,
+        finished_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
     environments (id) {
         id -> Uuid,
         organisation_id -> Uuid,
@@ -716,6 +752,8 @@ diesel::allow_tables_to_appear_in_same_query!(
     container_keys,
     containers,
     customers,
+    effect_attempts,
+    effects,
     environments,
     events,
     feed_changes,

@@ -12,6 +12,7 @@
 mod cancel;
 pub mod condition;
 mod context;
+mod effect;
 mod engine;
 mod fields;
 mod flow;
@@ -28,6 +29,7 @@ mod version;
 mod view;
 
 pub use cancel::{Cancelled, CardsOfRuns, Chosen, cancel};
+pub use effect::{Attempt, Effect, Performer, Resolution, resolve};
 pub use engine::Engine;
 pub use flow::{
     Changes, Flow, FlowFilter, NewFlow, RunsInProgress, State, Trigger, Window, archive, clone, create, delete, update,
@@ -37,7 +39,7 @@ pub use outcome::{EntryError, EntryOutcome, EntryStatus, Started};
 pub use reactions::CardWaits;
 pub use request::StartRequest;
 pub use revise::{Revised, update_variables};
-pub use run::{FinishedStep, Run, RunFilter, RunStatus};
+pub use run::{FinishedStep, OpenStep, Run, RunFilter, RunStatus};
 pub use start::{Mode, start, test};
 pub use version::publish;
 pub use view::{FlowView, RunView, flow, flow_window, flows, run, runs};

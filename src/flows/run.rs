@@ -12,9 +12,9 @@ use serde_json::Value;
 use crate::access::{Access, Level, Resource};
 use crate::clock::Time;
 use crate::db::page::{Page, PageRequest};
-use crate::db::schema::{run_steps, runs};
+use crate::db::schema::{run_steps, runs, tokens};
 use crate::error::Result;
-use crate::ids::{BatchId, CustomerId, EnvId, FlowId, LifecycleId, RunId};
+use crate::ids::{BatchId, CardId, CustomerId, EnvId, FlowId, LifecycleId, RunId};
 
 /// One execution of a flow for one customer.
 #[derive(Clone, Debug, Queryable, Selectable)]
@@ -101,6 +101,21 @@ pub struct FinishedStep {
     pub finished_at: Time,
 }
 
+/// A step that a run has reached and not finished.
+#[derive(Clone, Debug, Queryable, Selectable)]
+#[diesel(table_name = tokens)]
+pub struct OpenStep {
+    pub run_id: RunId,
+    pub step_key: String,
+    /// `ready`, `waiting` or `retrying`.
+    pub status: String,
+    /// When it goes on by itself.
+    pub wake_at: Time,
+    /// The card whose events it waits for.
+    pub wait_card: Option<CardId>,
+    pub reached_at: Option<Time>,
+}
+
 /// Which runs a list holds; what is absent does not narrow.
 #[derive(Clone, Debug, Default)]
 pub struct RunFilter {
@@ -155,6 +170,15 @@ pub async fn finished_steps(conn: &AsyncPgConnection, env: EnvId, ids: &[RunId])
         .filter(run_steps::environment_id.eq(env).and(run_steps::run_id.eq_any(ids)))
         .order((run_steps::run_id, run_steps::finished_at, run_steps::step_key))
         .select(FinishedStep::as_select());
+    Ok(rows.load(&mut &*conn).await?)
+}
+
+/// The steps of runs that are not finished, by key.
+pub async fn open_steps(conn: &AsyncPgConnection, env: EnvId, ids: &[RunId]) -> Result<Vec<OpenStep>> {
+    let rows = tokens::table
+        .filter(tokens::environment_id.eq(env).and(tokens::run_id.eq_any(ids)))
+        .order((tokens::run_id, tokens::step_key))
+        .select(OpenStep::as_select());
     Ok(rows.load(&mut &*conn).await?)
 }
 

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use diesel_async::AsyncPgConnection;
 use serde_json::Value;
 
+use super::effect::{self, Attempt, Effect};
 use super::flow::{self, Flow, FlowFilter, Trigger, Window};
-use super::run::{self, FinishedStep, Run, RunFilter};
+use super::run::{self, FinishedStep, OpenStep, Run, RunFilter};
 use super::version;
 use crate::access::{Access, Level, Resource};
 use crate::app::App;
@@ -22,11 +23,19 @@ pub struct FlowView {
     pub triggers: Vec<Trigger>,
 }
 
-/// A run with the steps it has finished.
+/// A run with the steps it has finished and reached, and the requests it has made.
 #[derive(Clone, Debug)]
 pub struct RunView {
     pub run: Run,
     pub steps: Vec<FinishedStep>,
+    pub open: Vec<OpenStep>,
+    pub requests: Vec<(Effect, Vec<Attempt>)>,
+}
+
+impl RunView {
+    fn of(run: Run) -> RunView {
+        RunView { run, steps: Vec::new(), open: Vec::new(), requests: Vec::new() }
+    }
 }
 
 pub async fn flow(app: &App, access: &Access, id: FlowId) -> Result<FlowView> {
@@ -72,19 +81,38 @@ pub async fn run(app: &App, access: &Access, id: RunId) -> Result<RunView> {
     access.require(Resource::ActionFlow, Level::View)?;
     let conn = app.read().await?;
     let run = run::find(&conn, access.env(), id).await?.ok_or_else(|| Error::not_found("flow run"))?;
-    let steps = run::finished_steps(&conn, access.env(), &[id]).await?;
-    Ok(RunView { run, steps })
+    let view = look_into(&conn, access.env(), vec![run]).await?.pop();
+    view.ok_or_else(|| Error::not_found("flow run"))
 }
 
 pub async fn runs(app: &App, access: &Access, filter: RunFilter, page: &PageRequest<RunId>) -> Result<Page<RunView>> {
     access.require(Resource::ActionFlow, Level::View)?;
     let conn = app.read().await?;
     let Page { rows, more } = run::list(&conn, access.env(), filter, page).await?;
-    let ids: Vec<RunId> = rows.iter().map(|run| run.id).collect();
-    let mut steps: HashMap<RunId, Vec<FinishedStep>> = HashMap::new();
-    for step in run::finished_steps(&conn, access.env(), &ids).await? {
-        steps.entry(step.run_id).or_default().push(step);
+    Ok(Page { rows: look_into(&conn, access.env(), rows).await?, more })
+}
+
+/// Adds to runs what they have done and are doing.
+async fn look_into(conn: &AsyncPgConnection, env: EnvId, runs: Vec<Run>) -> Result<Vec<RunView>> {
+    let ids: Vec<RunId> = runs.iter().map(|run| run.id).collect();
+    let (finished, open, effects, attempts) = tokio::try_join!(
+        run::finished_steps(conn, env, &ids),
+        run::open_steps(conn, env, &ids),
+        effect::of_runs(conn, env, &ids),
+        effect::attempts(conn, env, &ids),
+    )?;
+    let mut views: HashMap<RunId, RunView> = runs.into_iter().map(|run| (run.id, RunView::of(run))).collect();
+    for step in finished {
+        views.entry(step.run_id).and_modify(|view| view.steps.push(step.clone()));
     }
-    let rows = rows.into_iter().map(|run| RunView { steps: steps.remove(&run.id).unwrap_or_default(), run }).collect();
-    Ok(Page { rows, more })
+    for step in open {
+        views.entry(step.run_id).and_modify(|view| view.open.push(step.clone()));
+    }
+    for effect in effects {
+        let tried =
+            attempts.iter().filter(|attempt| attempt.run_id == effect.run_id && attempt.step_key == effect.step_key);
+        let tried: Vec<Attempt> = tried.cloned().collect();
+        views.entry(effect.run_id).and_modify(|view| view.requests.push((effect.clone(), tried.clone())));
+    }
+    Ok(ids.iter().filter_map(|id| views.remove(id)).collect())
 }

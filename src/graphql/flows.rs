@@ -4,6 +4,7 @@ use async_graphql::{Context, Enum, InputObject, Object, SimpleObject};
 
 use super::connection::Connection;
 use super::context::{app, viewer};
+use super::requests::StepRequest;
 use super::scalars::JsonObject;
 use crate::access::CredentialRole;
 use crate::clock::Time;
@@ -11,7 +12,7 @@ use crate::db::page::PageRequest;
 use crate::error::{Error, Result};
 use crate::events::TriggerSource;
 use crate::flows::{self, CardsOfRuns, Changes, Chosen, FlowFilter, NewFlow, RunFilter, RunsInProgress, StartRequest};
-use crate::ids::{BatchId, CustomerId, EnvId, FlowId, LifecycleId, RunId, TriggerId};
+use crate::ids::{BatchId, CardId, CustomerId, EnvId, FlowId, LifecycleId, RunId, TriggerId};
 
 #[derive(Default)]
 pub struct FlowsQuery;
@@ -126,6 +127,12 @@ impl From<&flows::Trigger> for Trigger {
 /// One execution of a flow for one customer.
 pub struct Run(flows::RunView);
 
+impl Run {
+    pub(super) fn of(view: flows::RunView) -> Run {
+        Run(view)
+    }
+}
+
 #[Object]
 impl Run {
     async fn id(&self) -> RunId {
@@ -173,12 +180,47 @@ impl Run {
         self.0.steps.iter().map(RunStep::from).collect()
     }
 
+    /// The steps that are reached and not finished, by key.
+    async fn open_steps(&self) -> Vec<OpenStep> {
+        self.0.open.iter().map(OpenStep::from).collect()
+    }
+
+    /// The requests of *send request* steps, oldest first.
+    async fn requests(&self) -> Vec<StepRequest> {
+        self.0.requests.iter().map(|(effect, attempts)| StepRequest::of(effect, attempts)).collect()
+    }
+
     async fn started_at(&self) -> Time {
         self.0.run.started_at
     }
 
     async fn finished_at(&self) -> Option<Time> {
         self.0.run.finished_at
+    }
+}
+
+/// A step that a run has reached and not finished.
+#[derive(SimpleObject)]
+pub struct OpenStep {
+    key: String,
+    /// `ready`, `waiting` or `retrying`.
+    status: String,
+    /// When it goes on by itself.
+    wake_at: Time,
+    /// The card whose events it waits for.
+    waits_for_card: Option<CardId>,
+    reached_at: Option<Time>,
+}
+
+impl From<&flows::OpenStep> for OpenStep {
+    fn from(step: &flows::OpenStep) -> OpenStep {
+        OpenStep {
+            key: step.step_key.clone(),
+            status: step.status.clone(),
+            wake_at: step.wake_at,
+            waits_for_card: step.wait_card,
+            reached_at: step.reached_at,
+        }
     }
 }
 
@@ -388,7 +430,7 @@ impl FlowsQuery {
         Ok(Connection::of(listed, |view| view.flow.id, Flow))
     }
 
-    async fn run(&self, ctx: &Context<'_>, id: RunId) -> Result<Run> {
+    async fn flow_run(&self, ctx: &Context<'_>, id: RunId) -> Result<Run> {
         let app = app(ctx)?;
         let access = viewer(ctx)?.locate(app, id).await?;
         flows::run(app, &access, id).await.map(Run)
@@ -396,7 +438,7 @@ impl FlowsQuery {
 
     /// Runs, newest first; filters that are absent do not narrow.
     #[expect(clippy::too_many_arguments, reason = "the arguments of the field are its filters")]
-    async fn runs(
+    async fn flow_runs(
         &self,
         ctx: &Context<'_>,
         environment_id: EnvId,

@@ -21,6 +21,7 @@ pub mod errors;
 pub mod events;
 pub mod flows;
 pub mod limits;
+pub mod requests;
 pub mod runs;
 pub mod scalars;
 pub mod schema;

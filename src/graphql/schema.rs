@@ -7,6 +7,7 @@ use super::cards::{CardsMutation, CardsQuery};
 use super::customers::{CustomersMutation, CustomersQuery};
 use super::events::EventsQuery;
 use super::flows::{FlowsMutation, FlowsQuery};
+use super::requests::RequestsMutation;
 use super::runs::RunMutation;
 use super::sdk::{SdkMutation, SdkQuery, SdkSubscription};
 use super::streams::{StreamsMutation, StreamsQuery};
@@ -39,6 +40,7 @@ pub struct Mutation(
     CardsMutation,
     CustomersMutation,
     FlowsMutation,
+    RequestsMutation,
     RunMutation,
     StreamsMutation,
     TemplatesMutation,

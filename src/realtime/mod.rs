@@ -38,8 +38,11 @@ pub enum Work {
     CardTimers,
     /// Something was done to a card that a flow may wait for.
     CardWaits,
+    /// A step of a flow wants a request to be made.
+    Effects,
 }
 
 impl Work {
-    pub const ALL: [Work; 5] = [Work::Flows, Work::Fanout, Work::Webhooks, Work::CardTimers, Work::CardWaits];
+    pub const ALL: [Work; 6] =
+        [Work::Flows, Work::Fanout, Work::Webhooks, Work::CardTimers, Work::CardWaits, Work::Effects];
 }

@@ -90,6 +90,11 @@ pub fn text(source: &str, context: &Context) -> Result<String> {
     Renderer::new(context).text(source)
 }
 
+/// Renders a URL: inserted values are percent-encoded unless the whole URL is one expression.
+pub fn url(source: &str, context: &Context) -> Result<String> {
+    Renderer::new(context).url(source)
+}
+
 /// Renders a template; one that is exactly one expression keeps the JSON type of its value.
 pub fn value(source: &str, context: &Context) -> Result<Value> {
     Renderer::new(context).value(source)

@@ -16,7 +16,7 @@ use crate::customers::change;
 use crate::db::Tx;
 use crate::error::{Error, Result};
 use crate::events;
-use crate::flows::notification;
+use crate::flows::{effect, notification};
 use crate::ids::EnvId;
 
 /// The locks that a round takes.
@@ -33,7 +33,7 @@ impl Work<'_> {
             Work::Card(_) => Some(Kind::Deliver),
             Work::Withdraw(_) => Some(Kind::Withdraw),
             Work::Update(..) => Some(Kind::Update),
-            Work::Settled(_) | Work::Event(_) | Work::Notify(_) => None,
+            Work::Settled(_) | Work::Event(_) | Work::Request(_) | Work::Notify(_) => None,
         }
     }
 }
@@ -45,6 +45,7 @@ struct Sorted<'w> {
     withdrawals: Vec<(usize, Vec<(crate::ids::RunId, String)>)>,
     updates: (Vec<usize>, Vec<(String, change::Change)>),
     events: (Vec<usize>, Vec<events::NewEvent>),
+    requests: (Vec<usize>, Vec<effect::Intent>),
     notifications: (Vec<usize>, Vec<notification::Draft>),
 }
 
@@ -93,6 +94,10 @@ impl<'w> Sorted<'w> {
                 self.events.0.push(place);
                 self.events.1.push(*event);
             }
+            Work::Request(intent) => {
+                self.requests.0.push(place);
+                self.requests.1.push(*intent);
+            }
             Work::Notify(draft) => {
                 self.notifications.0.push(place);
                 self.notifications.1.push(*draft);
@@ -119,6 +124,8 @@ impl<'w> Sorted<'w> {
         for (place, event) in self.events.0.into_iter().zip(recorded) {
             settled[place] = done(json!({ "eventId": event.id }));
         }
+        effect::intend_in(tx, env, &self.requests.1).await?;
+        self.requests.0.into_iter().for_each(|place| settled[place] = Some(Outcome::Acting));
         let ids = notification::record_in(tx, env, &self.notifications.1).await?;
         for (place, id) in self.notifications.0.into_iter().zip(ids) {
             settled[place] = done(json!({ "notificationId": id, "status": notification::PENDING }));

@@ -21,6 +21,7 @@ use crate::db::schema::{batches, flow_versions, starts};
 use crate::error::{Error, Result};
 use crate::events::{PlatformContext, TriggerSource};
 use crate::flows::context;
+use crate::flows::effect::{self, Effect};
 use crate::flows::graph::Graph;
 use crate::flows::reactions::{self, Reaction};
 use crate::flows::run::{self, Run};
@@ -118,6 +119,7 @@ pub(in crate::flows) struct World {
     templates: HashMap<(BatchId, TemplateId), Arc<Pinned>>,
     outputs: HashMap<RunId, Map<String, Value>>,
     reactions: HashMap<CardId, Vec<Reaction>>,
+    effects: HashMap<(RunId, String), Effect>,
 }
 
 impl World {
@@ -152,10 +154,11 @@ impl World {
             zone: environment.unwrap_or(TimeZone::UTC),
             outputs,
             reactions: HashMap::new(),
+            effects: HashMap::new(),
         })
     }
 
-    /// Learns what was done to the cards for which tokens wait.
+    /// Learns what was done to the cards for which tokens wait, and what came of the requests of their steps.
     pub(super) async fn look_back(&mut self, conn: &AsyncPgConnection, env: EnvId, tokens: &[Token]) -> Result<()> {
         let awaited = tokens.iter().filter_map(|token| {
             let run = self.runs.get(&token.run_id)?;
@@ -163,12 +166,23 @@ impl World {
         });
         let awaited: Vec<(CardId, String)> = awaited.collect();
         self.reactions = reactions::of_cards(conn, env, &awaited).await?;
+        let acting = tokens.iter().filter(|token| token.reached_at.is_some() && token.wait_card.is_none());
+        let acting: Vec<RunId> = acting.map(|token| token.run_id).collect();
+        if !acting.is_empty() {
+            let effects = effect::of_runs(conn, env, &acting).await?;
+            self.effects = effects.into_iter().map(|it| ((it.run_id, it.step_key.clone()), it)).collect();
+        }
         Ok(())
     }
 
     /// What was done to a card that was looked up, oldest first.
     pub(super) fn actions(&self, card: CardId) -> &[Reaction] {
         self.reactions.get(&card).map_or(&[], Vec::as_slice)
+    }
+
+    /// The request of a step that has been reached before.
+    pub(super) fn effect(&self, run: &Run, key: &str) -> Option<&Effect> {
+        self.effects.get(&(run.id, key.to_owned()))
     }
 
     /// The output of a completed step.

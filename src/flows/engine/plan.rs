@@ -16,11 +16,12 @@ use crate::error::{Error, Result};
 use crate::events::NewEvent;
 use crate::flows::condition::instant;
 use crate::flows::context::{Scope, zone_of};
+use crate::flows::effect::{Effect, Intent, SUCCEEDED};
 use crate::flows::notification::Draft;
 use crate::flows::run::{Run, RunStatus};
 use crate::flows::step::{
-    Action, CancelCards, CardAction, MATCHED_PATH, SendCard, SendEvent, SendNotification, TIMEOUT_PATH, UpdateCustomer,
-    Wait,
+    Action, Body, CancelCards, CardAction, FAILURE_PATH, MATCHED_PATH, SUCCESS_PATH, SendCard, SendEvent,
+    SendNotification, SendRequest, TIMEOUT_PATH, UpdateCustomer, Wait,
 };
 use crate::ids::{CardId, Id, RunId};
 
@@ -42,6 +43,7 @@ pub(super) enum Work<'w> {
     Withdraw(Vec<(RunId, String)>),
     Update(String, Change),
     Event(Box<NewEvent>),
+    Request(Box<Intent>),
     Notify(Box<Draft>),
 }
 
@@ -67,6 +69,12 @@ pub(super) fn plan<'w>(world: &'w World, token: &Token, now: Time) -> Result<Pla
     let step = step.ok_or_else(|| Error::internal("a token names a step that its flow does not have"))?;
     match &step.action {
         Action::End => return Ok(Outcome::Ended.into()),
+        Action::SendRequest(request) => {
+            if let Some(effect) = world.effect(run, &step.key) {
+                let handled = graph.is_some_and(|graph| graph.after(&step.key, Some(FAILURE_PATH)).next().is_some());
+                return Ok(answered(request, effect, handled).into());
+            }
+        }
         Action::Wait(Wait::Duration(_) | Wait::Until(_)) if token.waited() => {
             return Ok(Outcome::Done { output: json!({}), path: None }.into());
         }
@@ -85,6 +93,7 @@ pub(super) fn plan<'w>(world: &'w World, token: &Token, now: Time) -> Result<Pla
             Ok(path) => Outcome::Done { output: json!({ "path": path }), path: Some(path.to_owned()) }.into(),
             Err(error) => failed(reason(&error)),
         }),
+        Action::SendRequest(request) => seen.request(request, &step.key),
         Action::UpdateCustomer(update) => seen.update(update),
         Action::SendEvent(event) => seen.event(event),
         Action::CancelCards(cancel) => {
@@ -158,6 +167,33 @@ pub(super) fn fill(given: &Value, context: &render::Context) -> Result<Value> {
 /// What is wrong, in one line.
 pub(super) fn reason(error: &Error) -> String {
     error.violations().iter().map(|violation| violation.detail.as_str()).collect::<Vec<_>>().join("; ")
+}
+
+/// What a request that was committed to has come to. A failure that no step handles is the step's own.
+fn answered(request: &SendRequest, effect: &Effect, handled: bool) -> Outcome {
+    let Some(outcome) = effect.outcome.as_ref().filter(|_| effect.over()) else { return Outcome::Acting };
+    let mut output = outcome.as_object().cloned().unwrap_or_default();
+    let body = output.get("body").cloned().unwrap_or_default();
+    for (name, path) in &request.response {
+        let found = path.query(&body).all();
+        let value = match found.as_slice() {
+            [] => Value::Null,
+            [one] => (*one).clone(),
+            many => Value::Array(many.iter().map(|value| (*value).clone()).collect()),
+        };
+        output.insert(name.clone(), value);
+    }
+    let told = match (output.get("status").and_then(Value::as_u64), output.get("error").and_then(Value::as_str)) {
+        (_, Some(error)) => format!("the request failed: {error}"),
+        (Some(status), None) => format!("the request was answered with {status}"),
+        (None, None) => "the request failed".to_owned(),
+    };
+    let output = Value::Object(output);
+    match (&*effect.status, handled) {
+        (SUCCEEDED, _) => Outcome::Done { output, path: Some(SUCCESS_PATH.to_owned()) },
+        (_, true) => Outcome::Done { output, path: Some(FAILURE_PATH.to_owned()) },
+        (_, false) => Outcome::Failed(told),
+    }
 }
 
 /// What a step can see.
@@ -248,6 +284,40 @@ impl<'w> Seen<'w> {
         };
         let input = json!({ "title": draft.title, "body": draft.body, "detail": draft.detail });
         Ok(Plan { work: Work::Notify(Box::new(draft)), input: Some(input) })
+    }
+
+    /// Renders a request. It is made after the commit.
+    fn request(&self, request: &SendRequest, key: &str) -> Result<Plan<'w>> {
+        let context = self.context()?;
+        let rendered = || -> Result<Intent> {
+            let mut headers = Vec::with_capacity(request.headers.len() + 1);
+            for (name, template) in &request.headers {
+                headers.push((name.clone(), render::text(template, &context)?));
+            }
+            let body = match &request.body {
+                None => None,
+                Some(Body::Text(template)) => Some(("text/plain; charset=utf-8", render::text(template, &context)?)),
+                Some(Body::Json(json)) => Some(("application/json", fill(json, &context)?.to_string())),
+            };
+            if let Some((kind, _)) = &body
+                && !headers.iter().any(|(name, _)| name == "content-type")
+            {
+                headers.push(("content-type".to_owned(), (*kind).to_owned()));
+            }
+            Ok(Intent {
+                run: self.run.id,
+                step_key: key.to_owned(),
+                method: request.method.to_string(),
+                url: render::url(&request.url, &context)?,
+                headers: json!(headers),
+                body: body.map(|(_, body)| body),
+                timeout_seconds: request.timeout_seconds,
+            })
+        };
+        match rendered() {
+            Ok(intent) => Ok(Plan { work: Work::Request(Box::new(intent)), input: None }),
+            Err(error) => Ok(failed(reason(&error))),
+        }
     }
 
     fn update(&self, update: &UpdateCustomer) -> Result<Plan<'w>> {

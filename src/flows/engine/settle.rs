@@ -21,6 +21,8 @@ use crate::ids::{BatchId, CardId, EnvId, RunId};
 
 /// The lane of runs that a timer has woken.
 const TIMER_LANE: i16 = 1;
+/// The year 9000: later than any timer, and still a time that every part of the system can hold.
+const NEVER: i64 = 221_845_392_000_000;
 /// What the lanes are called, in their order.
 const LANES: [&str; 4] = ["interaction", "timer", "single", "bulk"];
 
@@ -33,6 +35,8 @@ pub(super) enum Outcome {
     Asleep(Time),
     /// The step waits for something to be done to a card, at most until then.
     Listening { card: CardId, until: Time },
+    /// The step waits for a request that is made outside.
+    Acting,
     /// The step is left for another round.
     Deferred,
     /// The branch ends here.
@@ -141,7 +145,7 @@ impl Columns {
         let (status, path, output, message) = match outcome {
             Outcome::Deferred => return,
             Outcome::Dropped => return self.leave(token),
-            Outcome::Asleep(_) | Outcome::Listening { .. } => return self.park(token, &outcome, now),
+            Outcome::Asleep(_) | Outcome::Listening { .. } | Outcome::Acting => return self.park(token, &outcome, now),
             Outcome::Done { output, path } => {
                 for child in graph.iter().flat_map(|graph| graph.after(&token.step_key, path.as_deref())) {
                     tally.open += 1;
@@ -180,6 +184,8 @@ impl Columns {
             Outcome::Listening { card, until } if token.wait_card.is_none() => (READY, now, Some(*card), Some(*until)),
             Outcome::Listening { card, until } => (WAITING, *until, Some(*card), Some(*until)),
             Outcome::Asleep(until) => (WAITING, *until, None, None),
+            // Whoever makes the request readies the token.
+            Outcome::Acting => (WAITING, Time::from_millisecond(NEVER), None, None),
             _ => return,
         };
         self.parked.push(Parked { run: token.run_id, key: token.step_key, status, wake_at, card, until });

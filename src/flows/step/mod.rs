@@ -8,6 +8,7 @@ mod cancel_cards;
 mod send_card;
 mod send_event;
 mod send_notification;
+mod send_request;
 mod update_customer;
 mod wait;
 
@@ -18,6 +19,7 @@ pub use cancel_cards::CancelCards;
 pub use send_card::SendCard;
 pub use send_event::SendEvent;
 pub use send_notification::SendNotification;
+pub use send_request::{Body, FAILURE_PATH, SUCCESS_PATH, SendRequest};
 pub use update_customer::UpdateCustomer;
 pub use wait::{CardAction, MATCHED_PATH, TIMEOUT_PATH, Wait};
 
@@ -32,15 +34,13 @@ pub enum Action {
     SendNotification(SendNotification),
     Wait(Wait),
     Branch(Branch),
+    SendRequest(Box<SendRequest>),
     UpdateCustomer(UpdateCustomer),
     SendEvent(SendEvent),
     CancelCards(CancelCards),
     /// Ends the whole run, waits included.
     End,
 }
-
-/// The step types of the specification that this server cannot run yet.
-const LATER: &[&str] = &["sendRequest"];
 
 impl Action {
     /// The word for this action in a definition.
@@ -50,6 +50,7 @@ impl Action {
             Action::SendNotification(_) => "sendNotification",
             Action::Wait(_) => "wait",
             Action::Branch(_) => "branch",
+            Action::SendRequest(_) => "sendRequest",
             Action::UpdateCustomer(_) => "updateCustomer",
             Action::SendEvent(_) => "sendEvent",
             Action::CancelCards(_) => "cancelCards",
@@ -62,6 +63,7 @@ impl Action {
         match self {
             Action::Branch(branch) => branch.paths(),
             Action::Wait(Wait::CardAction(_)) => vec![MATCHED_PATH, TIMEOUT_PATH],
+            Action::SendRequest(_) => vec![SUCCESS_PATH, FAILURE_PATH],
             _ => Vec::new(),
         }
     }
@@ -96,16 +98,13 @@ impl Action {
             "sendNotification" => Action::SendNotification(SendNotification::parse(config, &at, violations)?),
             "wait" => Action::Wait(Wait::parse(config, &at, violations)?),
             "branch" => Action::Branch(Branch::parse(config, &at, violations)?),
+            "sendRequest" => Action::SendRequest(Box::new(SendRequest::parse(config, &at, violations)?)),
             "updateCustomer" => Action::UpdateCustomer(UpdateCustomer::parse(config, &at, violations)?),
             "sendEvent" => Action::SendEvent(SendEvent::parse(config, &at, violations)?),
             "cancelCards" => Action::CancelCards(CancelCards::parse(config, &at, violations)?),
             "end" => {
                 Fields::open(config, at, violations)?.only(&[], violations);
                 Action::End
-            }
-            later if LATER.contains(&later) => {
-                violations.add(join(pointer, "type"), format!("the step type `{later}` is not available yet"));
-                return None;
             }
             _ => {
                 violations.add(join(pointer, "type"), format!("`{kind}` is not a step type"));

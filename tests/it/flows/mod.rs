@@ -2,6 +2,7 @@
 
 mod engine;
 mod lifecycle;
+mod requests;
 mod stage;
 mod start;
 mod steps;

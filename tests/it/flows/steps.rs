@@ -181,20 +181,21 @@ async fn a_wait_times_out_and_what_came_before_it_counts() {
         "containerId": world.container, "cardId": card_of(&world, "offer").await });
     let answer = world.sdk("ana", query, json!({ "events": [event] })).await.json();
     assert!(answer["errors"].is_null(), "{answer}");
-    world.test.advance(Duration::from_secs(3600)).await;
-    let done = history(&world).await;
-    assert_eq!(done[1], "reply completed matched {\"event\": \"card-displayed\", \"reason\": \"matched\"}");
-    assert_eq!(done[3], "seen completed - {}", "{done:?}");
-    assert_eq!(world.test.column("SELECT status AS value FROM runs").await, ["completed"], "an end stops other waits");
-
-    let flow = world
+    let late_flow = world
         .create_flow(
             "Late",
             json!({ "steps": [card(&world, "offer", "start"), listen(&json!(["card-voted-up"]), &json!({}))] }),
         )
         .await;
-    start(&world, &flow, "late", "bo").await;
-    world.test.advance(DAY - Duration::from_secs(1)).await;
+    start(&world, &late_flow, "late", "bo").await;
+    world.test.advance(Duration::from_secs(3600)).await;
+    let done = history(&world).await;
+    assert_eq!(done[2], "reply completed matched {\"event\": \"card-displayed\", \"reason\": \"matched\"}");
+    assert_eq!(done[4], "seen completed - {}", "{done:?}");
+    let state = "SELECT status AS value FROM runs WHERE user_id = 'ana'";
+    assert_eq!(world.test.column(state).await, ["completed"], "an end stops other waits");
+
+    world.test.advance(DAY - Duration::from_secs(3601)).await;
     let waiting = "SELECT step_key AS value FROM tokens";
     assert_eq!(world.test.column(waiting).await, ["reply"]);
     world.test.advance(Duration::from_secs(1)).await;

@@ -42,6 +42,7 @@ impl Received {
 pub enum Reply {
     Status(u16),
     StatusWith(u16, &'static str, String),
+    Body(u16, String),
     /// Wait before answering 200.
     After(Duration),
 }
@@ -108,6 +109,7 @@ async fn receive(State(inner): State<Arc<Mutex<Inner>>>, method: Method, headers
     match reply {
         Reply::Status(code) => status(code).into_response(),
         Reply::StatusWith(code, name, value) => (status(code), [(name, value)]).into_response(),
+        Reply::Body(code, body) => (status(code), body).into_response(),
         Reply::After(time) => {
             tokio::time::sleep(time).await;
             StatusCode::OK.into_response()

@@ -1,0 +1,2 @@
+DROP TABLE effect_attempts;
+DROP TABLE effects;
