@@ -69,7 +69,7 @@ impl SendRequest {
         });
         let response = read_response(&fields, violations);
         let timeout = fields.value("timeoutSeconds");
-        let timeout_seconds = match timeout.map(|timeout| timeout.as_i64()) {
+        let timeout_seconds = match timeout.map(Value::as_i64) {
             None => Some(DEFAULT_TIMEOUT),
             Some(Some(seconds)) if (1..=LONGEST_TIMEOUT).contains(&seconds) => i16::try_from(seconds).ok(),
             Some(_) => None,
