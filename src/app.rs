@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use url::Url;
 
+use crate::access::document::Restrictions;
 use crate::access::published_keys::PublishedKeys;
 use crate::access::rate::Limits;
 use crate::cards::feed::Channels;
@@ -37,6 +38,7 @@ struct Inner {
     limits: Limits,
     published_keys: PublishedKeys,
     sandbox: Sandbox,
+    restrictions: Restrictions,
     node: String,
 }
 
@@ -90,6 +92,7 @@ impl App {
             limits,
             published_keys: PublishedKeys::default(),
             sandbox,
+            restrictions: Restrictions::default(),
             node: name,
         })))
     }
@@ -179,6 +182,11 @@ impl App {
     /// Where scripts of members run.
     pub fn sandbox(&self) -> &Sandbox {
         &self.0.sandbox
+    }
+
+    /// Which environments run registered documents only, as last looked up.
+    pub(crate) fn restrictions(&self) -> &Restrictions {
+        &self.0.restrictions
     }
 
     /// The name of this process among those that share the database: the holder of its leases.

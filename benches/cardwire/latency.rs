@@ -27,11 +27,14 @@ pub async fn run(subject: &Subject, report: &mut Report) {
          instead, so it includes the flow engine.",
     );
     let token = subject.token("events").await;
-    for subscribers in [100_usize, 1000] {
-        let figures = measure(subject, &token, subscribers).await;
-        let (mut from_commit, mut from_answer) = figures;
+    crate::feed::raise_file_limit();
+    for (subscribers, load) in [(1000_usize, Load::Idle), (1000, Load::Half), (5000, Load::Idle), (5000, Load::Half)] {
+        let background = load.begin(subject, &token).await;
+        let (mut from_commit, mut from_answer) = measure(subject, &token, subscribers).await;
+        drop(background);
+        let name = load.name();
         report.row(
-            &format!("{subscribers} subscribers, commit → patch"),
+            &format!("{subscribers} subscribers, {name}, commit → patch"),
             format!(
                 "p50 {}, p99 {}",
                 millis(percentile(&mut from_commit, 0.5)),
@@ -39,13 +42,55 @@ pub async fn run(subject: &Subject, report: &mut Report) {
             ),
         );
         report.row(
-            &format!("{subscribers} subscribers, answer → patch"),
+            &format!("{subscribers} subscribers, {name}, answer → patch"),
             format!(
                 "p50 {}, p99 {}",
                 millis(percentile(&mut from_answer, 0.5)),
                 millis(percentile(&mut from_answer, 0.99))
             ),
         );
+    }
+}
+
+/// What the server does beside.
+#[derive(Clone, Copy)]
+enum Load {
+    Idle,
+    /// Half of the flows a second that it was just seen to take, for customers who do not listen.
+    Half,
+}
+
+impl Load {
+    fn name(self) -> &'static str {
+        match self {
+            Load::Idle => "idle",
+            Load::Half => "half load",
+        }
+    }
+
+    async fn begin(self, subject: &Subject, token: &str) -> JoinSet<()> {
+        let mut background = JoinSet::new();
+        if let Load::Half = self {
+            const BATCH: u32 = 20;
+            let customers: Vec<String> = (0..BATCH).map(|index| format!("load-{index}")).collect();
+            let began = Instant::now();
+            let mut batches = 0;
+            while began.elapsed() < Duration::from_secs(3) {
+                subject.start_flows(token, &customers).await;
+                batches += 1;
+            }
+            // Twice the time that a batch took when nothing else was asked.
+            let pause = began.elapsed() / batches * 2;
+            let (starts, token) = (subject.starts(), token.to_owned());
+            background.spawn(async move {
+                let mut ticks = tokio::time::interval(pause);
+                loop {
+                    ticks.tick().await;
+                    starts.send(&token, &customers).await;
+                }
+            });
+        }
+        background
     }
 }
 

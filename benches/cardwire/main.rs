@@ -10,6 +10,7 @@
     reason = "a failed bench ends, and a bench speaks to the terminal"
 )]
 
+mod feed;
 mod latency;
 mod load;
 mod page;
@@ -36,6 +37,9 @@ async fn main() {
     }
     if wanted("latency") {
         latency::run(&subject, &mut report).await;
+    }
+    if wanted("feed") {
+        feed::run(&subject, &mut report).await;
     }
     if wanted("page") {
         page::run(&subject, &mut report).await;

@@ -13,6 +13,7 @@
 pub mod audit;
 pub mod authenticate;
 pub mod credential;
+pub mod document;
 pub mod environment;
 pub mod group;
 pub mod invitation;

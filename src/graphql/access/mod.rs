@@ -2,6 +2,7 @@
 
 mod audit;
 mod credential;
+mod document;
 mod environment;
 mod group;
 mod invitation;
@@ -23,6 +24,7 @@ pub struct AccessQuery(
     environment::EnvironmentQuery,
     credential::CredentialQuery,
     sdk_key::SdkKeyQuery,
+    document::DocumentQuery,
     member::MemberQuery,
     invitation::InvitationQuery,
     role::RoleQuery,
@@ -37,6 +39,7 @@ pub struct AccessMutation(
     environment::EnvironmentMutation,
     credential::CredentialMutation,
     sdk_key::SdkKeyMutation,
+    document::DocumentMutation,
     member::MemberMutation,
     invitation::InvitationMutation,
     role::RoleMutation,

@@ -10,6 +10,7 @@ use async_graphql::parser::types::{
 use serde_json::{Map, Value};
 
 use crate::access::authenticate::Principal;
+use crate::access::document::{self, Asked};
 use crate::access::sdk_failure::{self, Refusal};
 use crate::access::{Proof, RequestInfo, SdkAccess};
 use crate::app::App;
@@ -30,7 +31,7 @@ pub struct Endpoint {
 /// An operation as a caller sends it.
 #[derive(Debug, PartialEq)]
 pub struct Operation {
-    pub query: String,
+    pub asked: Asked,
     pub name: Option<String>,
     pub variables: Map<String, Value>,
 }
@@ -43,15 +44,33 @@ pub struct Ready {
     pub label: Option<String>,
 }
 
+/// One live subscription in the operator's figures.
+pub struct Live(());
+
+impl Live {
+    pub fn of(kind: OperationType) -> Option<Live> {
+        (kind == OperationType::Subscription).then(|| {
+            metrics::gauge!("cardwire_subscriptions_open").increment(1.0);
+            Live(())
+        })
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        metrics::gauge!("cardwire_subscriptions_open").decrement(1.0);
+    }
+}
+
 /// What an operation asks for, as a number: operations with the same number select the same fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Form(pub u64);
 
 impl Form {
     /// Of its variables only switches can choose fields.
-    fn of(operation: &Operation) -> Form {
+    fn of(query: &str, operation: &Operation) -> Form {
         let mut hasher = DefaultHasher::new();
-        (&operation.query, &operation.name).hash(&mut hasher);
+        (query, &operation.name).hash(&mut hasher);
         let switches = operation.variables.iter().filter_map(|(name, value)| Some((name, value.as_bool()?)));
         switches.for_each(|switch| switch.hash(&mut hasher));
         Form(hasher.finish())
@@ -66,10 +85,12 @@ impl Operation {
             Value::Array(_) => return Err(refused("", "send one operation at a time; batches are not supported")),
             _ => return Err(refused("", "the body must be a JSON object")),
         };
-        let query = match body.remove("query") {
-            Some(Value::String(query)) => query,
-            None | Some(Value::Null) => return Err(refused("/query", "query is required")),
-            Some(_) => return Err(refused("/query", "query must be a string")),
+        let hash = body.get("extensions").and_then(|extensions| extensions.pointer("/persistedQuery/sha256Hash"));
+        let asked = match (body.get("query"), hash) {
+            (Some(Value::String(query)), _) => Asked::Text(query.clone()),
+            (None | Some(Value::Null), Some(Value::String(hash))) => Asked::Hash(hash.clone()),
+            (None | Some(Value::Null), _) => return Err(refused("/query", "query is required")),
+            (Some(_), _) => return Err(refused("/query", "query must be a string")),
         };
         let name = match body.remove("operationName") {
             Some(Value::String(name)) => Some(name).filter(|name| !name.is_empty()),
@@ -87,7 +108,7 @@ impl Operation {
         for (name, value) in &variables {
             text::shallow(value, &format!("/variables/{name}"))?;
         }
-        Ok(Operation { query, name, variables })
+        Ok(Operation { asked, name, variables })
     }
 }
 
@@ -105,20 +126,21 @@ impl Endpoint {
     }
 
     /// Parses and measures an operation, counts it for its caller, and gives it the caller's rights.
-    pub fn prepare(&self, operation: Operation, principal: &Principal, info: &RequestInfo) -> Result<Ready> {
+    pub async fn prepare(&self, operation: Operation, principal: &Principal, info: &RequestInfo) -> Result<Ready> {
         if let Principal::Sdk(SdkAccess { customer, .. }) = principal {
             self.app.limits().sdk.take(*customer, self.app.clock().now())?;
         }
-        limits::check_text(&operation.query)?;
-        let form = Form::of(&operation);
-        let document = parse_query(&operation.query)
+        let query = self.admit(&operation.asked, principal).await?;
+        limits::check_text(&query)?;
+        let form = Form::of(&query, &operation);
+        let document = parse_query(&query)
             .map_err(|error| Error::new(Code::BadRequest, format!("the document does not parse: {error}")))?;
         let variables = Variables::from_json(Value::Object(operation.variables));
         let chosen = chosen(&document, operation.name.as_deref())?;
         limits::check(&document, chosen, &variables)?;
         let kind = chosen.ty;
         let label = label(&document, operation.name.as_deref());
-        let mut request = async_graphql::Request::new(operation.query).variables(variables);
+        let mut request = async_graphql::Request::new(query).variables(variables);
         request.operation_name = operation.name;
         request.set_parsed_query(document);
         let request = request.data(form).data(info.clone()).data(principal.clone());
@@ -128,6 +150,17 @@ impl Endpoint {
             Principal::Anonymous | Principal::SdkAnonymous { .. } => request,
         };
         Ok(Ready { request, kind, label })
+    }
+
+    /// The text of an operation. Apps may be restricted to those that were registered; others have no hashes.
+    async fn admit(&self, asked: &Asked, principal: &Principal) -> Result<String> {
+        match (principal, asked) {
+            (Principal::Sdk(SdkAccess { env, .. }) | Principal::SdkAnonymous { env, .. }, asked) => {
+                document::admit(&self.app, *env, asked.clone()).await
+            }
+            (_, Asked::Text(text)) => Ok(text.clone()),
+            (_, Asked::Hash(_)) => Err(refused("/query", "query is required")),
+        }
     }
 
     /// Notes that an operation of an app was refused, for the members who look after the app (specification 3.5).
@@ -184,7 +217,7 @@ mod tests {
     #[test]
     fn operations_have_the_types_of_the_protocol() {
         let operation = Operation::read(json!({"query": "{ me }", "variables": null, "operationName": ""})).unwrap();
-        assert_eq!(operation, Operation { query: "{ me }".into(), name: None, variables: Map::new() });
+        assert_eq!(operation, Operation { asked: Asked::Text("{ me }".into()), name: None, variables: Map::new() });
         for (body, pointer) in [
             (json!([{"query": "{ me }"}]), None),
             (json!("{ me }"), None),
@@ -202,7 +235,7 @@ mod tests {
     #[test]
     fn what_selects_other_fields_has_another_form() {
         let form = |query: &str, variables: Value| {
-            Form::of(&Operation::read(json!({"query": query, "variables": variables})).unwrap())
+            Form::of(query, &Operation::read(json!({"query": query, "variables": variables})).unwrap())
         };
         let one = form("query($a: Boolean!) { me @skip(if: $a) { userId } }", json!({"a": true, "t": "x"}));
         assert_eq!(one, form("query($a: Boolean!) { me @skip(if: $a) { userId } }", json!({"a": true, "t": "y"})));

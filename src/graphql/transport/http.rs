@@ -120,7 +120,7 @@ async fn execute(
     operation: Operation,
 ) -> Result<Response> {
     let name = operation.name.clone();
-    let prepared = endpoint.prepare(operation, &session.principal, &session.info);
+    let prepared = endpoint.prepare(operation, &session.principal, &session.info).await;
     let ready = match prepared.and_then(|ready| check_kind(method, media, ready.kind).map(|()| ready)) {
         Ok(ready) => ready,
         Err(error) => {

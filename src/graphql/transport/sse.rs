@@ -17,7 +17,7 @@ use axum::response::Response;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use tokio::time::{Instant, sleep_until};
 
-use super::endpoint::{Endpoint, Ready};
+use super::endpoint::{Endpoint, Live, Ready};
 use super::session::{Due, Session, no_place};
 use crate::error::{Error, Result};
 use crate::graphql::errors;
@@ -36,7 +36,8 @@ pub fn stream(endpoint: Arc<Endpoint>, session: Session, ready: Ready) -> Result
     let Ready { request, kind, label } = ready;
     let answers = endpoint.schema.execute_stream(request).boxed();
     let now = Instant::now();
-    let events = Events { endpoint, session, seat, kind, label, answers, ended: false, spoke_at: now };
+    let events =
+        Events { endpoint, session, seat, kind, label, answers, ended: false, spoke_at: now, _live: Live::of(kind) };
     let events = stream::unfold(events, |mut events| async {
         match events.next().await? {
             Ok(event) => Some((Ok(event), events)),
@@ -76,6 +77,7 @@ struct Events {
     answers: BoxStream<'static, Answer>,
     ended: bool,
     spoke_at: Instant,
+    _live: Option<Live>,
 }
 
 impl Events {

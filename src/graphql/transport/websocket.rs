@@ -17,7 +17,7 @@ use futures_util::stream::{AbortHandle, BoxStream, SelectAll, StreamExt, abortab
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::endpoint::{Endpoint, Operation, Ready, SDK_BODY};
+use super::endpoint::{Endpoint, Live, Operation, Ready, SDK_BODY};
 use super::protocol::{ClientMessage, Close, SUB_PROTOCOL, ServerMessage};
 use super::session::{Due, Session, no_place};
 use crate::access::authenticate;
@@ -101,6 +101,7 @@ struct Running {
     label: Option<String>,
     kind: OperationType,
     abort: AbortHandle,
+    _live: Option<Live>,
 }
 
 /// What an operation gives: an answer, or its end.
@@ -337,7 +338,7 @@ impl Connection {
             Err(error) => return self.refuse(&id, &error).await,
         }
         let name = operation.name.clone();
-        let ready = match self.endpoint.prepare(operation, &session.principal, &session.info) {
+        let ready = match self.endpoint.prepare(operation, &session.principal, &session.info).await {
             Ok(ready) => ready,
             Err(error) => {
                 self.endpoint.note_refusal(&session.principal, name.as_deref(), Some(error.code())).await;
@@ -370,7 +371,7 @@ impl Connection {
         };
         let end = once(std::future::ready(step(None)));
         self.answers.push(answers.map(move |answer| step(Some(Box::new(answer)))).chain(end).boxed());
-        self.running.insert(id, Running { number, label, kind, abort });
+        self.running.insert(id, Running { number, label, kind, abort, _live: Live::of(kind) });
     }
 
     async fn step(&mut self, step: Step) -> Result<(), End> {

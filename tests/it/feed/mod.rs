@@ -1,5 +1,6 @@
 //! The feed as an app follows it.
 
+mod changes;
 mod follow;
 mod limits;
 mod nodes;
