@@ -189,7 +189,7 @@ async fn pushes(subject: &Subject, report: &mut Report) {
         owner.show(subject, 2).await;
         let mut crowd = Crowd::new(sockets);
         for index in 0..sockets {
-            let customer = if sockets == 500 { customers[index].as_str() } else { "push-one" };
+            let customer = customers.get(index).filter(|_| sockets == 500).map_or("push-one", String::as_str);
             crowd.send_in(index, caller(subject, customer, None));
         }
         crowd.live(sockets, Duration::from_secs(60)).await;
