@@ -18,6 +18,7 @@ use crate::net::{AddressRules, Outbound};
 use crate::realtime::{Bus, Hub, Sockets, Wakes, Work};
 use crate::sandbox::Sandbox;
 use crate::secret::Vault;
+use crate::webhooks::credential::token::Tokens;
 
 /// The application: cheap to clone, the same for every request and worker of a process.
 #[derive(Clone)]
@@ -39,6 +40,7 @@ struct Inner {
     published_keys: PublishedKeys,
     sandbox: Sandbox,
     restrictions: Restrictions,
+    outgoing_tokens: Tokens,
     node: String,
 }
 
@@ -93,6 +95,7 @@ impl App {
             published_keys: PublishedKeys::default(),
             sandbox,
             restrictions: Restrictions::default(),
+            outgoing_tokens: Tokens::default(),
             node: name,
         })))
     }
@@ -172,6 +175,11 @@ impl App {
     /// How often callers may call this process.
     pub fn limits(&self) -> &Limits {
         &self.0.limits
+    }
+
+    /// The access tokens that outgoing requests carry.
+    pub(crate) fn outgoing_tokens(&self) -> &Tokens {
+        &self.0.outgoing_tokens
     }
 
     /// Sets of public keys that others publish, as last fetched.

@@ -150,6 +150,7 @@ id! {
     CustomerId, "usr", "customer", "customers";
     EventId, "evt", "event", "events";
     WebhookId, "whk", "webhook subscription", "webhook_subscriptions";
+    OutgoingCredentialId, "ocred", "outgoing credential", "outgoing_credentials";
     RequestId, "req", "outgoing request";
     NotificationId, "ntf", "notification";
     TaskId, "task", "task", "flow_tasks";

@@ -22,6 +22,7 @@ pub mod events;
 pub mod flows;
 pub mod limits;
 pub mod requests;
+pub mod outgoing_credentials;
 pub mod runs;
 pub mod scalars;
 pub mod schema;

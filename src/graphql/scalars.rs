@@ -88,6 +88,7 @@ id_scalars!(
     GroupId,
     AuditId,
     SdkFailureId,
+    OutgoingCredentialId,
     CredentialId,
     SdkKeyId,
     ThemeId,

@@ -8,6 +8,7 @@ use super::customers::{CustomersMutation, CustomersQuery};
 use super::events::EventsQuery;
 use super::flows::{FlowsMutation, FlowsQuery};
 use super::requests::RequestsMutation;
+use super::outgoing_credentials::{OutgoingCredentialMutation, OutgoingCredentialQuery};
 use super::runs::RunMutation;
 use super::sdk::{SdkMutation, SdkQuery, SdkSubscription};
 use super::streams::{StreamsMutation, StreamsQuery};
@@ -29,6 +30,7 @@ pub struct Query(
     StreamsQuery,
     TemplatesQuery,
     WebhooksQuery,
+    OutgoingCredentialQuery,
     EventsQuery,
 );
 
@@ -45,6 +47,7 @@ pub struct Mutation(
     StreamsMutation,
     TemplatesMutation,
     WebhooksMutation,
+    OutgoingCredentialMutation,
 );
 
 /// Everything that can be followed.

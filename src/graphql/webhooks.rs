@@ -9,7 +9,7 @@ use crate::access::{Level, Resource};
 use crate::clock::Time;
 use crate::db::page::PageRequest;
 use crate::error::Result;
-use crate::ids::{EnvId, EventId, FlowId, RequestId, TemplateId, WebhookId};
+use crate::ids::{EnvId, EventId, FlowId, OutgoingCredentialId, RequestId, TemplateId, WebhookId};
 use crate::secret::Secret;
 use crate::webhooks::draft::{self, Draft, Scope};
 use crate::webhooks::request_log::{self, Entry};
@@ -95,6 +95,10 @@ impl WebhookSubscription {
 
     async fn action_flow_config_id(&self) -> Option<FlowId> {
         self.0.flow_id
+    }
+
+    async fn credential_id(&self) -> Option<OutgoingCredentialId> {
+        self.0.credential_id
     }
 
     /// The signing secret; null for those who may only view subscriptions.
@@ -261,6 +265,8 @@ pub struct CreateWebhookSubscriptionInput {
     pub action_flow_config_id: Option<FlowId>,
     /// An own secret of 24 characters or more; generated otherwise.
     pub secret: Option<String>,
+    /// The outgoing credential that the requests carry.
+    pub credential_id: Option<OutgoingCredentialId>,
     pub include_test_events: Option<bool>,
     pub include_request_payload: Option<bool>,
     pub include_card_response: Option<bool>,
@@ -283,6 +289,8 @@ pub struct UpdateWebhookSubscriptionInput {
     pub headers: Option<JsonObject>,
     /// Replaces the secret at once. To change it with an overlap, rotate it.
     pub secret: Option<String>,
+    /// Null takes the credential away.
+    pub credential_id: MaybeUndefined<OutgoingCredentialId>,
     pub include_test_events: Option<bool>,
     pub include_request_payload: Option<bool>,
     pub include_card_response: Option<bool>,
@@ -397,6 +405,7 @@ impl WebhooksMutation {
             method: input.method.map(|method| method.word().to_owned()),
             headers: custom_headers(input.headers)?,
             secret: input.secret.map(Secret::new),
+            credential: input.credential_id.map(Some),
             include_test_events: input.include_test_events,
             include_request_payload: input.include_request_payload,
             include_card_response: input.include_card_response,
@@ -425,6 +434,7 @@ impl WebhooksMutation {
             method: input.method.map(|method| method.word().to_owned()),
             headers: custom_headers(input.headers)?,
             secret: input.secret.map(Secret::new),
+            credential: input.credential_id.into(),
             include_test_events: input.include_test_events,
             include_request_payload: input.include_request_payload,
             include_card_response: input.include_card_response,

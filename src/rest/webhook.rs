@@ -127,5 +127,8 @@ fn shown(app: &App, subscription: &Subscription) -> Result<Value> {
     if let Some(flow) = subscription.flow_id {
         shown["actionFlowConfigId"] = json!(flow);
     }
+    if let Some(credential) = subscription.credential_id {
+        shown["credentialId"] = json!(credential);
+    }
     Ok(shown)
 }

@@ -6,6 +6,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use tokio::time::Instant;
 use url::Url;
 
+use super::credential::Credential;
+use super::credential::carry::{Carried, Parcel};
 use super::retry;
 use super::sign::Signer;
 use super::subscription::{Convention, Subscription};
@@ -15,7 +17,7 @@ use crate::clock::Time;
 use crate::error::{Error, Result};
 use crate::events::trim::Omit;
 use crate::ids::{EnvId, EventId, RequestId, WebhookId};
-use crate::net::{self, Outbound};
+use crate::net;
 
 /// Everything about connect, TLS, headers and body of one attempt must be over by then.
 pub const DEADLINE: Duration = Duration::from_secs(15);
@@ -30,6 +32,7 @@ pub struct Target {
     pub url: Url,
     pub headers: HeaderMap,
     pub signer: Signer,
+    pub credential: Option<Carried>,
     pub omit: Omit,
     pub batched: bool,
     pub max_retries: u32,
@@ -38,7 +41,18 @@ pub struct Target {
 
 impl Target {
     /// The target for events, or for tests when the subscription has a URL of its own for them.
-    pub fn new(app: &App, subscription: &Subscription, convention: &Convention, url: &str) -> Result<Target> {
+    ///
+    /// `credential` is the one that the subscription names.
+    pub fn new(
+        app: &App,
+        subscription: &Subscription,
+        convention: &Convention,
+        credential: Option<&Credential>,
+        url: &str,
+    ) -> Result<Target> {
+        if credential.map(|credential| credential.id) != subscription.credential_id {
+            return Err(Error::internal("a webhook subscription lost its credential"));
+        }
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
         for (name, value) in subscription.custom_headers() {
@@ -56,6 +70,7 @@ impl Target {
                 header: convention.webhook_signature_header.clone(),
                 encoding: sign::Encoding::read(&convention.webhook_signature_encoding),
             },
+            credential: credential.map(|credential| Carried::open(app, credential)).transpose()?,
             omit: Omit {
                 request_payload: !subscription.include_request_payload,
                 card_response: !subscription.include_card_response,
@@ -124,10 +139,10 @@ impl Answer {
 }
 
 /// Sends a composed request and reads the answer, all before the deadline.
-pub async fn send(outbound: &Outbound, target: &Target, composed: &Composed, deadline: Duration) -> Answer {
+pub async fn send(app: &App, target: &Target, composed: &Composed, deadline: Duration) -> Answer {
     let started = Instant::now();
     let mut answer = Answer::default();
-    let exchange = exchange(outbound, target, composed, &mut answer);
+    let exchange = exchange(app, target, composed, &mut answer);
     let error = match tokio::time::timeout(deadline, exchange).await {
         Ok(outcome) => outcome.err(),
         Err(_) => Some("timeout"),
@@ -135,21 +150,23 @@ pub async fn send(outbound: &Outbound, target: &Target, composed: &Composed, dea
     Answer { error, duration: started.elapsed(), ..answer }
 }
 
-async fn exchange(
-    outbound: &Outbound,
-    target: &Target,
-    composed: &Composed,
-    answer: &mut Answer,
-) -> Result<(), &'static str> {
-    let request = outbound.request(target.method.clone(), &target.url).map_err(|_| "destination_refused")?;
-    let mut response = request
-        .headers(composed.headers.clone())
-        .body(composed.body.clone())
-        .send()
-        .await
-        .map_err(|error| word(&error))?;
+async fn exchange(app: &App, target: &Target, composed: &Composed, answer: &mut Answer) -> Result<(), &'static str> {
+    let (mut url, mut headers) = (target.url.clone(), composed.headers.clone());
+    let mut token = None;
+    if let Some(credential) = &target.credential {
+        let body = composed.body.as_bytes();
+        let parcel = Parcel { method: &target.method, url: &mut url, headers: &mut headers, body };
+        // What cannot be had is an attempt that failed: nothing leaves without the credential it should carry.
+        token = credential.put(app, parcel).await?;
+    }
+    let request = app.outbound().request(target.method.clone(), &url).map_err(|_| "destination_refused")?;
+    let mut response =
+        request.headers(headers).body(composed.body.clone()).send().await.map_err(|error| word(&error))?;
     answer.status = Some(response.status().as_u16());
     answer.headers = std::mem::take(response.headers_mut());
+    if let (Some(401), Some(credential), Some(token)) = (answer.status, &target.credential, &token) {
+        credential.refused(app, token);
+    }
     while let Some(chunk) = response.chunk().await.map_err(|_| "response_broken")? {
         let room = MOST_RESPONSE - answer.body.len();
         answer.body.extend_from_slice(&chunk[..chunk.len().min(room)]);

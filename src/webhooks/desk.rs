@@ -16,7 +16,7 @@ use super::lane::{Effect, Job, Lane};
 use super::request_log::{self, Attempt, Entry};
 use super::status::{self, Reason};
 use super::stream::{self, Advance};
-use super::{payload, subscription};
+use super::{credential, payload, subscription};
 use crate::access::Access;
 use crate::app::App;
 use crate::clock::Time;
@@ -85,10 +85,16 @@ impl Desk {
             .into_iter()
             .map(|(subscription, convention)| (subscription.id, (subscription, convention)))
             .collect();
+        let carried = subscriptions
+            .values()
+            .filter_map(|(subscription, _)| Some((subscription.environment_id, subscription.credential_id?)));
+        let credentials = credential::find_many(&conn, carried.collect()).await?;
+        let credentials: HashMap<_, _> = credentials.into_iter().map(|found| (found.id, found)).collect();
         let mut left = Vec::new();
         for stream in claimed {
             let Some((subscription, convention)) = subscriptions.remove(&stream.webhook_id) else { continue };
-            match Target::new(app, &subscription, &convention, &subscription.url) {
+            let credential = subscription.credential_id.and_then(|id| credentials.get(&id));
+            match Target::new(app, &subscription, &convention, credential, &subscription.url) {
                 Ok(target) => {
                     let numbered = |seq| Numbered { env: stream.environment_id, webhook: stream.webhook_id, seq };
                     left.extend(stream.open.iter().copied().map(numbered));
@@ -311,7 +317,7 @@ async fn carry(app: &App, target: &Arc<Target>, lease: Uuid, job: Job, deadline:
     let composed = std::panic::catch_unwind(AssertUnwindSafe(|| target.compose(attempt.request, &events, at)))
         .unwrap_or_else(|_| Err(Error::internal("composing panicked")));
     let answer = match &composed {
-        Ok(composed) => AssertUnwindSafe(attempt::send(app.outbound(), target, composed, deadline))
+        Ok(composed) => AssertUnwindSafe(attempt::send(app, target, composed, deadline))
             .catch_unwind()
             .await
             .unwrap_or_else(|_| Answer::failed("internal")),

@@ -8,7 +8,7 @@ use super::subscription::Subscription;
 use super::{header, sign};
 use crate::error::{Error, Result, Violations};
 use crate::events::kind;
-use crate::ids::{FlowId, TemplateId};
+use crate::ids::{FlowId, OutgoingCredentialId, TemplateId};
 use crate::net::AddressRules;
 use crate::secret::Secret;
 
@@ -26,6 +26,8 @@ pub struct Draft {
     pub method: Option<String>,
     pub headers: Option<BTreeMap<String, String>>,
     pub secret: Option<Secret>,
+    /// `Some(None)` takes the credential away.
+    pub credential: Option<Option<OutgoingCredentialId>>,
     pub include_test_events: Option<bool>,
     pub include_request_payload: Option<bool>,
     pub include_card_response: Option<bool>,
@@ -141,6 +143,7 @@ impl Draft {
             ("method", differs(self.method.as_ref(), &now.method)),
             ("headers", differs(self.headers.as_ref(), &now.custom_headers())),
             ("secret", self.secret.is_some()),
+            ("credentialId", differs(self.credential.as_ref(), &now.credential_id)),
             ("includeTestEvents", differs(self.include_test_events.as_ref(), &now.include_test_events)),
             ("includeRequestPayload", differs(self.include_request_payload.as_ref(), &now.include_request_payload)),
             ("includeCardResponse", differs(self.include_card_response.as_ref(), &now.include_card_response)),
@@ -163,6 +166,7 @@ impl Draft {
         set(&mut subscription.url, self.url);
         set(&mut subscription.test_url, self.test_url);
         set(&mut subscription.method, self.method);
+        set(&mut subscription.credential_id, self.credential);
         set(&mut subscription.include_test_events, self.include_test_events);
         set(&mut subscription.include_request_payload, self.include_request_payload);
         set(&mut subscription.include_card_response, self.include_card_response);
@@ -187,6 +191,7 @@ pub fn read(body: &Value) -> Result<Draft> {
         method: fields.one("method", "a text", text),
         headers: fields.one("headers", "an object of texts", headers),
         secret: fields.one("secret", "a text", text).map(Secret::new),
+        credential: fields.nullable("credentialId", "the id of an outgoing credential", |id| id.as_str()?.parse().ok()),
         include_test_events: fields.one("includeTestEvents", "true or false", Value::as_bool),
         include_request_payload: fields.one("includeRequestPayload", "true or false", Value::as_bool),
         include_card_response: fields.one("includeCardResponse", "true or false", Value::as_bool),

@@ -25,6 +25,7 @@ fn target(batched: bool, max_retries: u32) -> Target {
         url: "https://example.com/".parse().unwrap(),
         headers: HeaderMap::new(),
         signer: Signer { secrets, header: "x-cardwire-signature".into(), encoding: Encoding::Hex },
+        credential: None,
         omit: Omit::default(),
         batched,
         max_retries,

@@ -14,6 +14,7 @@
 
 pub mod attempt;
 mod backlog;
+pub mod credential;
 pub mod deliver;
 mod desk;
 pub mod draft;

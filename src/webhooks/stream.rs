@@ -16,7 +16,7 @@ use crate::app::App;
 use crate::clock::Time;
 use crate::db::{Prepared, Tx};
 use crate::error::{Error, Result};
-use crate::ids::{EnvId, Id, WebhookId};
+use crate::ids::{EnvId, Id, OutgoingCredentialId, WebhookId};
 
 /// A holder that says nothing for so long has lost the stream.
 pub const TERM: Duration = Duration::from_secs(10);
@@ -111,6 +111,16 @@ pub(super) async fn release(app: &App, holder: &str) -> Result<()> {
     let release =
         sql_query("UPDATE webhook_streams SET lease = NULL, holder = NULL, leased_until = NULL WHERE holder = $1");
     release.bind::<Text, _>(holder).execute(&mut &*app.read().await?).await?;
+    Ok(())
+}
+
+/// Tells whoever delivers for subscriptions that carry a credential that it reads differently now.
+pub(super) async fn revise_users_in(tx: &mut Tx, env: EnvId, credential: OutgoingCredentialId) -> Result<()> {
+    let revise = sql_query(
+        "UPDATE webhook_streams SET revision = revision + 1 WHERE environment_id = $1 AND webhook_id IN (
+             SELECT id FROM webhook_subscriptions WHERE environment_id = $1 AND credential_id = $2)",
+    );
+    revise.bind::<SqlUuid, _>(env).bind::<SqlUuid, _>(credential).execute(&mut tx.conn()).await?;
     Ok(())
 }
 

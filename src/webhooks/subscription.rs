@@ -9,14 +9,14 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde_json::Value;
 
 use super::draft::{Draft, Scope};
-use super::{sign, stream};
+use super::{credential, sign, stream};
 use crate::access::{Access, Level, Resource, audit};
 use crate::app::App;
 use crate::clock::Time;
 use crate::db::Tx;
 use crate::db::page::{Page, PageRequest};
 use crate::error::{Error, Result};
-use crate::ids::{EnvId, FlowId, Id, OrgId, TemplateId, Tenanted, WebhookId};
+use crate::ids::{EnvId, FlowId, Id, OrgId, OutgoingCredentialId, TemplateId, Tenanted, WebhookId};
 use crate::secret::{Secret, Vault};
 
 /// What webhook secrets are sealed for.
@@ -45,6 +45,9 @@ pub struct Subscription {
     pub template_id: Option<TemplateId>,
     #[diesel(sql_type = Nullable<SqlUuid>)]
     pub flow_id: Option<FlowId>,
+    /// What the requests carry.
+    #[diesel(sql_type = Nullable<SqlUuid>)]
+    pub credential_id: Option<OutgoingCredentialId>,
     /// Sealed.
     #[diesel(sql_type = Binary)]
     pub secret: Vec<u8>,
@@ -219,6 +222,7 @@ pub async fn create(app: &App, access: &Access, draft: Draft) -> Result<Subscrip
         let secret = draft.secret.clone().unwrap_or_else(|| sign::generate(tx.ids()));
         subscription.secret = app.vault().seal(tx.ids(), SEAL, &secret)?;
         draft.apply(&mut subscription);
+        check_credential(tx.conn(), &subscription).await?;
         insert_in(tx, &subscription).await?;
         stream::create_in(tx, env, subscription.id).await?;
         audit::record_in(tx, access, "webhook-subscription.create", subscription.id, &[]).await?;
@@ -251,11 +255,27 @@ pub async fn update(app: &App, access: &Access, id: WebhookId, draft: Draft) -> 
             (subscription.previous_secret, subscription.previous_secret_until) = (None, None);
         }
         draft.apply(&mut subscription);
+        check_credential(tx.conn(), &subscription).await?;
         save_in(tx, &mut subscription).await?;
         audit::record_in(tx, access, "webhook-subscription.update", id, &changed).await?;
         Ok(subscription)
     })
     .await
+}
+
+/// Refuses a credential that is not there, that another Authorization header contradicts, or that does not know what
+/// to sign for the URLs.
+async fn check_credential(conn: &AsyncPgConnection, subscription: &Subscription) -> Result<()> {
+    let Some(id) = subscription.credential_id else { return Ok(()) };
+    let found = credential::find(conn, subscription.environment_id, id).await?;
+    let found = found.ok_or_else(|| Error::invalid("/credentialId", "no outgoing credential has this id"))?;
+    let named = subscription.custom_headers().into_keys().find(|name| name.eq_ignore_ascii_case("authorization"));
+    if let Some(name) = named {
+        let pointer = format!("/headers/{name}");
+        return Err(Error::invalid(pointer, "the credential gives this header"));
+    }
+    credential::carry::check(&found, &subscription.url)?;
+    subscription.test_url.as_deref().map_or(Ok(()), |url| credential::carry::check(&found, url))
 }
 
 /// A subscription with every default, before anything is said about it.
@@ -271,6 +291,7 @@ fn blank(tx: &Tx, env: EnvId, scope: Scope) -> Subscription {
         headers: Value::Object(serde_json::Map::new()),
         template_id: scope.template,
         flow_id: scope.flow,
+        credential_id: None,
         secret: Vec::new(),
         previous_secret: None,
         previous_secret_until: None,
@@ -293,8 +314,8 @@ async fn insert_in(tx: &mut Tx, new: &Subscription) -> Result<()> {
     sql_query(
         "INSERT INTO webhook_subscriptions (environment_id, id, name, types, url, test_url, method, headers, template_id,
              flow_id, secret, include_test_events, include_request_payload, include_card_response, batched, max_retries,
-             disable_after_failures, created_at, updated_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $18)",
+             disable_after_failures, created_at, updated_at, credential_id)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $18, $19)",
     )
     .bind::<SqlUuid, _>(new.environment_id)
     .bind::<SqlUuid, _>(new.id)
@@ -314,6 +335,7 @@ async fn insert_in(tx: &mut Tx, new: &Subscription) -> Result<()> {
     .bind::<Integer, _>(new.max_retries)
     .bind::<Bool, _>(new.disable_after_failures)
     .bind::<Timestamptz, _>(new.created_at)
+    .bind::<Nullable<SqlUuid>, _>(new.credential_id)
     .execute(&mut tx.conn())
     .await?;
     Ok(())
@@ -327,7 +349,7 @@ pub(super) async fn save_in(tx: &mut Tx, changed: &mut Subscription) -> Result<(
         "UPDATE webhook_subscriptions SET name = $3, types = $4, url = $5, test_url = $6, method = $7, headers = $8,
              secret = $9, previous_secret = $10, previous_secret_until = $11, include_test_events = $12,
              include_request_payload = $13, include_card_response = $14, batched = $15, max_retries = $16,
-             disable_after_failures = $17, updated_at = $18, revision = $19
+             disable_after_failures = $17, updated_at = $18, revision = $19, credential_id = $20
          WHERE environment_id = $1 AND id = $2",
     )
     .bind::<SqlUuid, _>(changed.environment_id)
@@ -349,6 +371,7 @@ pub(super) async fn save_in(tx: &mut Tx, changed: &mut Subscription) -> Result<(
     .bind::<Bool, _>(changed.disable_after_failures)
     .bind::<Timestamptz, _>(changed.updated_at)
     .bind::<Integer, _>(changed.revision)
+    .bind::<Nullable<SqlUuid>, _>(changed.credential_id)
     .execute(&mut tx.conn())
     .await?;
     stream::revise_in(tx, changed.environment_id, changed.id).await

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::attempt::{self, DEADLINE, Target};
 use super::desk::log_id;
 use super::request_log::{self, Attempt, Entry};
-use super::{payload, sample, subscription};
+use super::{credential, payload, sample, subscription};
 use crate::access::{Access, Level, Resource, audit};
 use crate::app::App;
 use crate::error::{Error, Result};
@@ -30,20 +30,25 @@ pub async fn send(app: &App, access: &Access, id: WebhookId, kind: Option<&str>)
     if let Some(kind) = kind.filter(|kind| !kind::known(kind)) {
         return Err(Error::invalid("/type", format!("{kind:?} is not the name of an event")).parameter("type"));
     }
-    let (subscription, convention) = {
+    let (subscription, convention, credential) = {
         let conn = app.read().await?;
         let found = subscription::find(&conn, access.env(), id).await?;
-        (found.ok_or_else(|| Error::not_found(WebhookId::NOUN))?, subscription::convention(&conn, access.env()).await?)
+        let found = found.ok_or_else(|| Error::not_found(WebhookId::NOUN))?;
+        let credential = match found.credential_id {
+            Some(id) => credential::find(&conn, access.env(), id).await?,
+            None => None,
+        };
+        (found, subscription::convention(&conn, access.env()).await?, credential)
     };
     let kind = kind.or(subscription.types.first().map(String::as_str)).unwrap_or_default();
     let at = app.clock().now();
     let event: EventId = app.ids().make(at);
     let sample = sample::event(kind, event, at, &subscription, app.ids())?;
     let url = subscription.test_url.as_deref().unwrap_or(&subscription.url);
-    let target = Target::new(app, &subscription, &convention, url)?;
+    let target = Target::new(app, &subscription, &convention, credential.as_ref(), url)?;
     let request = payload::request_id(id, &[event]);
     let composed = target.compose(request, &[(event, &sample)], at)?;
-    let answer = attempt::send(app.outbound(), &target, &composed, DEADLINE).await;
+    let answer = attempt::send(app, &target, &composed, DEADLINE).await;
     let attempt = Attempt { id: log_id(app, at), at, request, first_event: event, events: 1, number: 1 };
     let entry = Entry::complete(&target, attempt, &composed, &answer);
     app.transact(async |tx| {

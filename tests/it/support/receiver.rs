@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 #[derive(Clone, Debug)]
 pub struct Received {
     pub method: Method,
+    pub uri: Uri,
     pub headers: HeaderMap,
     pub body: Bytes,
 }
@@ -43,6 +44,8 @@ pub enum Reply {
     Status(u16),
     StatusWith(u16, &'static str, String),
     Body(u16, String),
+    /// 200 with a body of JSON.
+    Json(Value),
     /// Wait before answering 200.
     After(Duration),
 }
@@ -99,10 +102,16 @@ impl Drop for Receiver {
     }
 }
 
-async fn receive(State(inner): State<Arc<Mutex<Inner>>>, method: Method, headers: HeaderMap, body: Bytes) -> Response {
+async fn receive(
+    State(inner): State<Arc<Mutex<Inner>>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let reply = {
         let mut inner = inner.lock();
-        inner.received.push(Received { method, headers, body });
+        inner.received.push(Received { method, uri, headers, body });
         inner.replies.pop_front().or_else(|| inner.always.clone()).unwrap_or(Reply::Status(200))
     };
     let status = |code| StatusCode::from_u16(code).unwrap();
@@ -110,6 +119,7 @@ async fn receive(State(inner): State<Arc<Mutex<Inner>>>, method: Method, headers
         Reply::Status(code) => status(code).into_response(),
         Reply::StatusWith(code, name, value) => (status(code), [(name, value)]).into_response(),
         Reply::Body(code, body) => (status(code), body).into_response(),
+        Reply::Json(body) => axum::Json(body).into_response(),
         Reply::After(time) => {
             tokio::time::sleep(time).await;
             StatusCode::OK.into_response()

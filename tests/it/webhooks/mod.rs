@@ -1,6 +1,7 @@
 //! Events reach receivers: signed, at least once, and no receiver delays another.
 
 mod crash;
+mod credential;
 mod delivery;
 mod destination;
 mod failure;
