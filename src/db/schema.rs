@@ -244,6 +244,7 @@ diesel::table! {
         created_at -> Timestamptz,
         updated_at -> Timestamptz,
         revision -> Int4,
+        registered_documents_only -> Bool,
     }
 }
 
@@ -455,6 +456,19 @@ diesel::table! {
 }
 
 diesel::table! {
+    outgoing_credentials (environment_id, id) {
+        environment_id -> Uuid,
+        id -> Uuid,
+        name -> Text,
+        settings -> Jsonb,
+        secrets -> Bytea,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        revision -> Int4,
+    }
+}
+
+diesel::table! {
     roles (organisation_id, id) {
         organisation_id -> Uuid,
         id -> Uuid,
@@ -503,6 +517,15 @@ diesel::table! {
         variables -> Nullable<Jsonb>,
         started_at -> Timestamptz,
         finished_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    sdk_documents (environment_id, hash) {
+        environment_id -> Uuid,
+        hash -> Text,
+        document -> Text,
+        created_at -> Timestamptz,
     }
 }
 
@@ -718,6 +741,7 @@ diesel::table! {
         created_at -> Timestamptz,
         updated_at -> Timestamptz,
         revision -> Int4,
+        credential_id -> Nullable<Uuid>,
     }
 }
 
@@ -734,7 +758,9 @@ diesel::joinable!(flows -> environments (environment_id));
 diesel::joinable!(groups -> organisations (organisation_id));
 diesel::joinable!(member_invitations -> organisations (organisation_id));
 diesel::joinable!(members -> organisations (organisation_id));
+diesel::joinable!(outgoing_credentials -> environments (environment_id));
 diesel::joinable!(roles -> organisations (organisation_id));
+diesel::joinable!(sdk_documents -> environments (environment_id));
 diesel::joinable!(sdk_failures -> environments (environment_id));
 diesel::joinable!(sdk_keys -> environments (environment_id));
 diesel::joinable!(streams -> environments (environment_id));
@@ -772,9 +798,11 @@ diesel::allow_tables_to_appear_in_same_query!(
     members,
     notifications,
     organisations,
+    outgoing_credentials,
     roles,
     run_steps,
     runs,
+    sdk_documents,
     sdk_events,
     sdk_failures,
     sdk_keys,
