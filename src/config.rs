@@ -73,6 +73,9 @@ pub struct Settings {
     /// NATS server that carries hints between servers that share a database [default: PostgreSQL carries them]
     #[arg(long, env = "CARDWIRE_NATS_URL", hide_env_values = true)]
     nats_url: Option<String>,
+    /// Requests a second to one trigger URL; four times as many in a burst
+    #[arg(long, env = "CARDWIRE_TRIGGER_RATE", default_value = "50")]
+    trigger_rate: String,
     /// Address for /metrics alone; without it /metrics is served with everything else
     #[arg(long, env = "CARDWIRE_METRICS_LISTEN")]
     metrics_listen: Option<String>,
@@ -139,11 +142,12 @@ pub struct Rates {
     pub rest: u32,
     pub token: u32,
     pub sdk: u32,
+    pub trigger: u32,
 }
 
 impl Default for Rates {
     fn default() -> Rates {
-        Rates { rest: 100, token: 5, sdk: 20 }
+        Rates { rest: 100, token: 5, sdk: 20, trigger: 50 }
     }
 }
 
@@ -210,6 +214,7 @@ impl Settings {
         let rest_rate = errors.read("rest-rate", RATE, || rate(&self.rest_rate));
         let token_rate = errors.read("token-rate", RATE, || rate(&self.token_rate));
         let sdk_rate = errors.read("sdk-rate", RATE, || rate(&self.sdk_rate));
+        let trigger_rate = errors.read("trigger-rate", RATE, || rate(&self.trigger_rate));
         let places = "a number from 1 to 10000000";
         let per_customer =
             errors.read("customer-connections", places, || number(&self.customer_connections, 1, 10_000_000));
@@ -270,6 +275,7 @@ impl Settings {
                 rest: rest_rate.ok_or_else(missing)?,
                 token: token_rate.ok_or_else(missing)?,
                 sdk: sdk_rate.ok_or_else(missing)?,
+                trigger: trigger_rate.ok_or_else(missing)?,
             },
             connections: Connections {
                 per_customer: per_customer.ok_or_else(missing)?,

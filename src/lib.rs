@@ -30,6 +30,7 @@ pub mod streams;
 
 pub mod cards;
 pub mod flows;
+pub mod triggers;
 pub mod webhooks;
 
 // The two ways in.

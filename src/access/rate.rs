@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use crate::clock::Time;
 use crate::config::Rates;
 use crate::error::{Error, Result};
-use crate::ids::{CredentialId, CustomerId, EnvId};
+use crate::ids::{CredentialId, CustomerId, EnvId, TriggerId};
 
 /// Failed SDK requests that an environment writes down in a second.
 const SDK_FAILURES: u32 = 20;
@@ -21,6 +21,8 @@ pub struct Limits {
     pub token: Limiter<CredentialId>,
     /// Operations of a customer's SDK.
     pub sdk: Limiter<CustomerId>,
+    /// Requests to the URL of a trigger.
+    pub trigger: Limiter<TriggerId>,
     /// Failed SDK requests that an environment writes down.
     pub sdk_failures: Limiter<EnvId>,
 }
@@ -31,6 +33,7 @@ impl Limits {
             rest: Limiter::new(rates.rest, rates.rest.saturating_mul(2)),
             token: Limiter::new(rates.token, rates.token),
             sdk: Limiter::new(rates.sdk, rates.sdk.saturating_mul(3)),
+            trigger: Limiter::new(rates.trigger, rates.trigger.saturating_mul(4)),
             sdk_failures: Limiter::new(SDK_FAILURES, SDK_FAILURES * 5),
         }
     }

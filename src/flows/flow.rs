@@ -98,10 +98,32 @@ impl Flow {
 #[derive(Clone, Debug, Queryable, Selectable)]
 #[diesel(table_name = trigger_rows)]
 pub struct Trigger {
+    pub environment_id: EnvId,
     pub id: TriggerId,
     pub flow_id: FlowId,
+    /// `api` or `webhook`. What follows the mode is of webhook triggers.
     pub kind: String,
+    /// `test`, `live`, `paused` or `disabled`.
     pub mode: String,
+    pub name: String,
+    pub mapping: Value,
+    pub shape_check: String,
+    pub allowed_addresses: Vec<String>,
+    /// Without the secret, which is sealed.
+    pub verification: Option<Value>,
+    pub secret: Option<Vec<u8>>,
+    pub sample: Option<Value>,
+    pub sample_headers: Value,
+    pub sample_at: Option<Time>,
+    /// Until then the next request becomes the sample.
+    pub capture_until: Option<Time>,
+    pub paused_at: Option<Time>,
+    pub paused_reason: Option<String>,
+    /// Paths and types of the request that paused it.
+    pub paused_shape: Option<Value>,
+    pub created_at: Time,
+    pub updated_at: Time,
+    pub revision: i32,
 }
 
 /// A flow to be made.
@@ -190,6 +212,19 @@ pub async fn triggers(conn: &AsyncPgConnection, env: EnvId, ids: &[FlowId]) -> R
         .order(trigger_rows::id)
         .select(Trigger::as_select());
     Ok(rows.load(&mut &*conn).await?)
+}
+
+/// One trigger.
+pub async fn trigger(conn: &AsyncPgConnection, env: EnvId, id: TriggerId) -> Result<Option<Trigger>> {
+    let row = trigger_rows::table.find((env, id)).select(Trigger::as_select());
+    Ok(row.first(&mut &*conn).await.optional()?)
+}
+
+/// A flow that is not archived, locked against other changes until the transaction ends.
+pub(crate) async fn lock_in(tx: &Tx, env: EnvId, id: FlowId) -> Result<Flow> {
+    let flow = find_locked(tx, env, id).await?;
+    flow.refuse_archived()?;
+    Ok(flow)
 }
 
 /// The flow, locked against other changes until the transaction ends.

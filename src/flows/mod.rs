@@ -33,6 +33,7 @@ pub use effect::{Attempt, Effect, Performer, Resolution, resolve};
 pub use engine::Engine;
 pub use flow::{
     Changes, Flow, FlowFilter, NewFlow, RunsInProgress, State, Trigger, Window, archive, clone, create, delete, update,
+    trigger, triggers,
 };
 pub use graph::Graph;
 pub use outcome::{EntryError, EntryOutcome, EntryStatus, Started};
@@ -40,6 +41,8 @@ pub use reactions::CardWaits;
 pub use request::StartRequest;
 pub use revise::{Revised, update_variables};
 pub use run::{FinishedStep, OpenStep, Run, RunFilter, RunStatus};
+pub(crate) use flow::lock_in;
 pub use start::{Mode, start, test};
+pub(crate) use start::{Caller, start_in};
 pub use version::publish;
 pub use view::{FlowView, RunView, flow, flow_window, flows, run, runs};

@@ -72,11 +72,16 @@ impl StartRequest {
         Ok(StartRequest { entries: entries.collect() })
     }
 
+    /// A request of one entry. Pointers begin at the entry: `/target/type`.
+    pub fn of_entry(entry: &Value) -> StartRequest {
+        StartRequest { entries: vec![Entry::parse(entry, "")] }
+    }
+
     /// A request for one customer.
     pub fn for_customer(user_id: &str, payload: Option<&Value>) -> StartRequest {
         let target = serde_json::json!({ "type": "user", "targetUserIds": user_id });
         let entry = serde_json::json!({ "target": target, "payload": payload });
-        StartRequest { entries: vec![Entry::parse(&entry, "")] }
+        StartRequest::of_entry(&entry)
     }
 }
 

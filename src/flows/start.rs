@@ -23,7 +23,7 @@ use crate::customers::profile::{self, Customer};
 use crate::db::Tx;
 use crate::error::{Error, Result};
 use crate::events::TriggerSource;
-use crate::ids::{EnvId, FlowId, InvocationId, StreamId};
+use crate::ids::{EnvId, FlowId, InvocationId, StreamId, TriggerId};
 use crate::streams;
 
 /// Whether a start is for customers or for those who try a flow out (specification 8.5).
@@ -37,10 +37,12 @@ pub enum Mode {
 
 /// Who or what starts a flow.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Caller {
+pub(crate) struct Caller {
     pub mode: Mode,
     pub source: TriggerSource,
     pub address: Option<IpAddr>,
+    /// The trigger that starts the flow; its `api` trigger where none is named.
+    pub trigger: Option<TriggerId>,
 }
 
 /// Starts the published flow. Entries that cannot be started are told of in the answer.
@@ -52,7 +54,7 @@ pub async fn start(
     source: TriggerSource,
 ) -> Result<Started> {
     access.require(Resource::SendToCustomers, Level::Edit)?;
-    let caller = Caller { mode: Mode::Live, source, address: access.info().address };
+    let caller = Caller { mode: Mode::Live, source, address: access.info().address, trigger: None };
     app.transact(async |tx| start_in(tx, access.env(), flow, request, caller).await).await
 }
 
@@ -65,7 +67,7 @@ pub async fn test(
     source: TriggerSource,
 ) -> Result<Started> {
     super::run::require_operation(access)?;
-    let caller = Caller { mode: Mode::Test, source, address: access.info().address };
+    let caller = Caller { mode: Mode::Test, source, address: access.info().address, trigger: None };
     app.transact(async |tx| start_in(tx, access.env(), flow, request, caller).await).await
 }
 
@@ -94,7 +96,8 @@ enum Resolved {
     Failed(Arc<Error>),
 }
 
-pub(super) async fn start_in(
+/// Starts a flow in a transaction. Whoever calls has asked for the permission.
+pub(crate) async fn start_in(
     tx: &mut Tx,
     env: EnvId,
     flow: FlowId,

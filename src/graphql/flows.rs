@@ -6,6 +6,7 @@ use super::connection::Connection;
 use super::context::{app, viewer};
 use super::requests::StepRequest;
 use super::scalars::JsonObject;
+use super::triggers::Trigger;
 use crate::access::CredentialRole;
 use crate::clock::Time;
 use crate::db::page::PageRequest;
@@ -93,7 +94,7 @@ impl Flow {
     }
 
     async fn triggers(&self) -> Vec<Trigger> {
-        self.0.triggers.iter().map(Trigger::from).collect()
+        self.0.triggers.iter().cloned().map(Trigger).collect()
     }
 
     async fn created(&self) -> Time {
@@ -106,21 +107,6 @@ impl Flow {
 
     async fn revision(&self) -> i32 {
         self.0.flow.revision
-    }
-}
-
-/// Something that starts a flow.
-#[derive(SimpleObject)]
-pub struct Trigger {
-    id: TriggerId,
-    flow_id: FlowId,
-    kind: String,
-    mode: String,
-}
-
-impl From<&flows::Trigger> for Trigger {
-    fn from(trigger: &flows::Trigger) -> Trigger {
-        Trigger { id: trigger.id, flow_id: trigger.flow_id, kind: trigger.kind.clone(), mode: trigger.mode.clone() }
     }
 }
 

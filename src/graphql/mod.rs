@@ -30,6 +30,7 @@ mod sdk;
 pub mod streams;
 pub mod templates;
 mod transport;
+pub mod triggers;
 pub mod webhooks;
 
 use std::time::Duration;

@@ -13,6 +13,7 @@ use super::runs::RunMutation;
 use super::sdk::{SdkMutation, SdkQuery, SdkSubscription};
 use super::streams::{StreamsMutation, StreamsQuery};
 use super::templates::{TemplatesMutation, TemplatesQuery};
+use super::triggers::{TriggersMutation, TriggersQuery};
 use super::webhooks::{WebhooksMutation, WebhooksQuery};
 use crate::app::App;
 
@@ -29,6 +30,7 @@ pub struct Query(
     FlowsQuery,
     StreamsQuery,
     TemplatesQuery,
+    TriggersQuery,
     WebhooksQuery,
     OutgoingCredentialQuery,
     EventsQuery,
@@ -46,6 +48,7 @@ pub struct Mutation(
     RunMutation,
     StreamsMutation,
     TemplatesMutation,
+    TriggersMutation,
     WebhooksMutation,
     OutgoingCredentialMutation,
 );

@@ -10,6 +10,7 @@ mod cards;
 mod credentials;
 mod environments;
 pub mod errors;
+mod hooks;
 pub mod json;
 mod oauth;
 mod users;
@@ -30,4 +31,5 @@ pub fn routes() -> Router<App> {
         .merge(users::routes())
         .merge(cards::routes())
         .merge(action_flow::routes())
+        .merge(hooks::routes())
 }

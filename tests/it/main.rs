@@ -16,5 +16,6 @@ mod hostile;
 mod laws;
 mod sandbox;
 mod support;
+mod triggers;
 mod walk;
 mod webhooks;

@@ -48,7 +48,9 @@ impl Launch {
             version,
             templates: pins(tx, env, &graph, caller.mode).await?,
             definition: (caller.mode == Mode::Test).then_some(definition),
-            trigger: triggers.into_iter().find(|trigger| trigger.kind == "api").map(|trigger| trigger.id),
+            trigger: caller
+                .trigger
+                .or_else(|| triggers.into_iter().find(|trigger| trigger.kind == "api").map(|trigger| trigger.id)),
             batch: tx.id(),
             flow,
             graph,

@@ -1,0 +1,99 @@
+//! What the requests to a trigger do: nothing, test runs, or live runs (§9.5).
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use super::edit::find_locked;
+use super::sample;
+use crate::access::{Access, Level, Resource, audit};
+use crate::app::App;
+use crate::clock::Time;
+use crate::db::Tx;
+use crate::db::schema::triggers;
+use crate::error::{Code, Error, Result};
+use crate::flows::{self, Trigger};
+use crate::ids::TriggerId;
+
+/// A mode that members choose. A trigger is paused by the server alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Test,
+    Live,
+    Disabled,
+}
+
+impl Mode {
+    fn word(self) -> &'static str {
+        match self {
+            Mode::Test => "test",
+            Mode::Live => "live",
+            Mode::Disabled => "disabled",
+        }
+    }
+
+    /// The modes from which this one may be chosen.
+    fn from(self) -> &'static [&'static str] {
+        match self {
+            Mode::Test => &["test", "live", "disabled", "paused"],
+            Mode::Live => &["test", "live"],
+            Mode::Disabled => &["test", "live", "paused", "disabled"],
+        }
+    }
+}
+
+/// Switches a trigger. To go live the flow must be published and the mapping must do with the sample.
+pub async fn set(app: &App, access: &Access, id: TriggerId, mode: Mode) -> Result<Trigger> {
+    let level = if mode == Mode::Test { Level::Edit } else { Level::Admin };
+    access.require(Resource::ActionFlow, level)?;
+    change(app, access, id, mode, mode.from()).await
+}
+
+/// Puts a paused trigger back to work.
+pub async fn reactivate(app: &App, access: &Access, id: TriggerId) -> Result<Trigger> {
+    access.require(Resource::ActionFlow, Level::Admin)?;
+    change(app, access, id, Mode::Live, &["paused"]).await
+}
+
+async fn change(app: &App, access: &Access, id: TriggerId, mode: Mode, from: &[&str]) -> Result<Trigger> {
+    // The mapping runs outside the transaction, on the revision that the transaction then insists on.
+    let checked = super::edit::read(app, access, id).await?;
+    if mode == Mode::Live {
+        sample::must_map(app, &checked).await?;
+    }
+    app.transact(async |tx| {
+        let trigger = find_locked(tx, access.env(), id).await?;
+        if !from.contains(&trigger.mode.as_str()) {
+            let detail = format!("a trigger that is {} cannot become {} this way", trigger.mode, mode.word());
+            return Err(Error::conflict(detail));
+        }
+        if mode == Mode::Live {
+            if trigger.revision != checked.revision {
+                return Err(Error::conflict("the trigger was changed meanwhile"));
+            }
+            let flow = flows::lock_in(tx, access.env(), trigger.flow_id).await?;
+            if flow.published_version.is_none() {
+                return Err(Error::new(Code::NotPublished, "the flow is not published"));
+            }
+        }
+        let trigger = write_in(tx, &trigger, mode).await?;
+        audit::record_in(tx, access, "trigger.mode", id, &["mode"]).await?;
+        Ok(trigger)
+    })
+    .await
+}
+
+async fn write_in(tx: &Tx, trigger: &Trigger, mode: Mode) -> Result<Trigger> {
+    Ok(diesel::update(triggers::table.find((trigger.environment_id, trigger.id)))
+        .set((
+            triggers::mode.eq(mode.word()),
+            triggers::paused_at.eq(None::<Time>),
+            triggers::paused_reason.eq(None::<String>),
+            triggers::paused_shape.eq(None::<serde_json::Value>),
+            triggers::capture_until.eq(trigger.capture_until.filter(|_| mode != Mode::Disabled)),
+            triggers::updated_at.eq(tx.now()),
+            triggers::revision.eq(triggers::revision + 1),
+        ))
+        .returning(Trigger::as_returning())
+        .get_result(&mut tx.conn())
+        .await?)
+}
