@@ -88,7 +88,8 @@ async fn addresses_that_are_not_listed_stay_outside() {
 #[tokio::test(flavor = "multi_thread")]
 async fn too_many_requests_wait_their_turn() {
     let stage = Stage::set(json!({})).await;
-    let posts = futures_util::future::join_all((0..210).map(|_| stage.post(&json!({})))).await;
+    let nothing = json!({});
+    let posts = futures_util::future::join_all((0..210).map(|_| stage.post(&nothing))).await;
     let limited: Vec<_> = posts.iter().filter(|answer| answer.status == 429).collect();
     assert_eq!(limited.len(), 10);
     assert_eq!(limited[0].errors(), ["rate_limited"]);
