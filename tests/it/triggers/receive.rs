@@ -21,7 +21,7 @@ async fn live(sample: serde_json::Value) -> Stage {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_live_trigger_starts_live_runs_once_for_each_invocation() {
     let stage = live(json!({ "id": "x", "customer": { "id": "u" }, "total": "5" })).await;
-    let body = json!({ "id": "order-1", "customer": { "id": 17 }, "total": "12", "more": true });
+    let body = json!({ "id": "order-1", "customer": { "id": "17" }, "total": "12", "more": true });
     for method in ["POST", "PUT"] {
         let answer = stage.send(method, &[("content-type", "application/vnd.x+json; charset=utf-8")], &body.to_string()).await;
         assert_eq!((answer.status, answer.data()), (202, json!({ "flowInvocationId": "order-1" })));
