@@ -638,6 +638,21 @@ diesel::table! {
 }
 
 diesel::table! {
+    trigger_requests (environment_id, trigger_id, id) {
+        environment_id -> Uuid,
+        trigger_id -> Uuid,
+        id -> Uuid,
+        at -> Timestamptz,
+        status -> Int2,
+        code -> Nullable<Text>,
+        detail -> Nullable<Text>,
+        bytes -> Int4,
+        address -> Text,
+        invocation -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
     triggers (environment_id, id) {
         environment_id -> Uuid,
         id -> Uuid,
@@ -646,6 +661,20 @@ diesel::table! {
         mode -> Text,
         created_at -> Timestamptz,
         updated_at -> Timestamptz,
+        name -> Text,
+        mapping -> Jsonb,
+        shape_check -> Text,
+        allowed_addresses -> Array<Text>,
+        verification -> Nullable<Jsonb>,
+        secret -> Nullable<Bytea>,
+        sample -> Nullable<Jsonb>,
+        sample_headers -> Jsonb,
+        sample_at -> Nullable<Timestamptz>,
+        capture_until -> Nullable<Timestamptz>,
+        paused_at -> Nullable<Timestamptz>,
+        paused_reason -> Nullable<Text>,
+        paused_shape -> Nullable<Jsonb>,
+        revision -> Int4,
     }
 }
 
@@ -812,6 +841,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     streams,
     themes,
     tokens,
+    trigger_requests,
     triggers,
     webhook_deliveries,
     webhook_requests,

@@ -31,9 +31,10 @@ mod view;
 pub use cancel::{Cancelled, CardsOfRuns, Chosen, cancel};
 pub use effect::{Attempt, Effect, Performer, Resolution, resolve};
 pub use engine::Engine;
+pub(crate) use flow::lock_in;
 pub use flow::{
-    Changes, Flow, FlowFilter, NewFlow, RunsInProgress, State, Trigger, Window, archive, clone, create, delete, update,
-    trigger, triggers,
+    Changes, Flow, FlowFilter, NewFlow, RunsInProgress, State, Trigger, Window, archive, clone, create, delete,
+    trigger, triggers, update,
 };
 pub use graph::Graph;
 pub use outcome::{EntryError, EntryOutcome, EntryStatus, Started};
@@ -41,8 +42,7 @@ pub use reactions::CardWaits;
 pub use request::StartRequest;
 pub use revise::{Revised, update_variables};
 pub use run::{FinishedStep, OpenStep, Run, RunFilter, RunStatus};
-pub(crate) use flow::lock_in;
-pub use start::{Mode, start, test};
 pub(crate) use start::{Caller, start_in};
+pub use start::{Mode, start, test};
 pub use version::publish;
 pub use view::{FlowView, RunView, flow, flow_window, flows, run, runs};

@@ -312,7 +312,8 @@ impl TriggersQuery {
         sample: Json,
     ) -> Result<Vec<MappableProperty>> {
         let access = viewer(ctx)?.access(environment_id)?;
-        let wrap = |one: shape::Property| MappableProperty { path: one.path, kind: one.kind, example: Json(one.example) };
+        let wrap =
+            |one: shape::Property| MappableProperty { path: one.path, kind: one.kind, example: Json(one.example) };
         Ok(sample::properties(&access, &sample.0)?.into_iter().map(wrap).collect())
     }
 

@@ -100,12 +100,7 @@ impl Mapping {
     }
 
     /// Maps a body. The inner error says what is wrong with body or mapping; the outer one is ours.
-    pub async fn apply(
-        &self,
-        sandbox: &Sandbox,
-        body: &Value,
-        headers: &Value,
-    ) -> Result<Result<Value, Vec<Problem>>> {
+    pub async fn apply(&self, sandbox: &Sandbox, body: &Value, headers: &Value) -> Result<Result<Value, Vec<Problem>>> {
         let mapped = match self {
             Mapping::None => body.clone(),
             Mapping::Structured { properties } => match structured(properties, body) {
@@ -273,7 +268,11 @@ mod tests {
                 json!({ "type": "structured", "properties": {
                     "targetUserIds": { "path": "customer.id" }, "surprise": { "value": 1 },
                     "metadata.a/b": { "path": "$.a", "value": 1 } } }),
-                &["/mapping/properties/metadata.a~1b", "/mapping/properties/surprise", "/mapping/properties/targetUserIds"],
+                &[
+                    "/mapping/properties/metadata.a~1b",
+                    "/mapping/properties/surprise",
+                    "/mapping/properties/targetUserIds",
+                ],
             ),
             (json!({ "type": "script", "source": "x".repeat(SOURCE_BYTES + 1) }), &["/mapping/source"]),
         ] {

@@ -126,9 +126,7 @@ impl Knock {
     /// Stores a sample and closes the window, if it is still open.
     async fn capture(&self, app: &App, sample: &Value, headers: &HeaderMap, bytes: usize) -> Result<bool> {
         app.transact(async |tx| {
-            let open = triggers::table
-                .find((self.env(), self.trigger.id))
-                .filter(triggers::capture_until.gt(tx.now()));
+            let open = triggers::table.find((self.env(), self.trigger.id)).filter(triggers::capture_until.gt(tx.now()));
             let stored = diesel::update(open)
                 .set((
                     triggers::sample.eq(sample),

@@ -63,7 +63,8 @@ pub(super) async fn record_in(
         at: tx.now(),
         status: refusal.map_or(202, |error| i16::try_from(error.code().status()).unwrap_or(500)),
         code: refusal.map(|error| error.code().word().to_owned()),
-        detail: refusal.map(|error| error.violations().iter().map(|one| one.detail.as_str()).collect::<Vec<_>>().join("; "))
+        detail: refusal
+            .map(|error| error.violations().iter().map(|one| one.detail.as_str()).collect::<Vec<_>>().join("; "))
             .map(|detail| detail.replace('\0', "\u{fffd}").chars().take(500).collect()),
         bytes: i32::try_from(bytes).unwrap_or(i32::MAX),
         address: address.to_string(),

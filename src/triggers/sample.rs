@@ -135,14 +135,8 @@ pub async fn test(app: &App, access: &Access, id: TriggerId) -> Result<Started> 
     for entry in &mut request.entries {
         entry.invocation = None;
     }
-    let caller = Caller {
-        mode: Mode::Test,
-        source: TriggerSource::Webhook,
-        address: access.info().address,
-        trigger: Some(id),
-    };
-    app.transact(async |tx| {
-        flows::start_in(tx, access.env(), trigger.flow_id, &request, caller).await?.or_refusal()
-    })
-    .await
+    let caller =
+        Caller { mode: Mode::Test, source: TriggerSource::Webhook, address: access.info().address, trigger: Some(id) };
+    app.transact(async |tx| flows::start_in(tx, access.env(), trigger.flow_id, &request, caller).await?.or_refusal())
+        .await
 }

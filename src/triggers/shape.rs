@@ -174,7 +174,12 @@ mod tests {
             (Check::Mapped, &script, json!({ "customer": [], "any": 1 }), &["$.customer", "$.extra"]),
             (Check::Mapped, &Mapping::None, json!({}), &[]),
             (Check::Strict, &script, sample.clone(), &[]),
-            (Check::Strict, &script, json!({ "customer": { "id": "x", "tags": [{}] }, "extra": 1 }), &["$.customer.tags[0].n", "$.extra"]),
+            (
+                Check::Strict,
+                &script,
+                json!({ "customer": { "id": "x", "tags": [{}] }, "extra": 1 }),
+                &["$.customer.tags[0].n", "$.extra"],
+            ),
             (Check::Strict, &script, json!({ "customer": { "id": "x", "tags": [] }, "extra": true }), &[]),
             (Check::Off, &script, json!(1), &[]),
         ] {

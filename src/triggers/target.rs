@@ -46,15 +46,21 @@ mod tests {
     fn only_the_target_is_required() {
         for (mapped, pointers) in [
             (json!({ "targetUserIds": ["a"] }), &[][..]),
-            (json!({ "targetUserIds": "a", "variables": {}, "metadata": {}, "notificationDetail": {},
-                "flowInvocationId": "x", "cardOptions": { "priority": 5 } }), &[]),
+            (
+                json!({ "targetUserIds": "a", "variables": {}, "metadata": {}, "notificationDetail": {},
+                "flowInvocationId": "x", "cardOptions": { "priority": 5 } }),
+                &[],
+            ),
             (json!([]), &[""]),
             (json!({}), &["/targetUserIds"]),
             (json!({ "targetUserIds": [] }), &["/targetUserIds"]),
             (json!({ "targetUserIds": ["a", ""] }), &["/targetUserIds/1"]),
             (json!({ "targetUserIds": "a", "more": 1 }), &["/more"]),
             (json!({ "targetUserIds": "a", "cardOptions": { "priority": 50 } }), &["/cardOptions/priority"]),
-            (json!({ "targetUserIds": "a", "variables": [], "flowInvocationId": 1 }), &["/variables", "/flowInvocationId"]),
+            (
+                json!({ "targetUserIds": "a", "variables": [], "flowInvocationId": 1 }),
+                &["/variables", "/flowInvocationId"],
+            ),
         ] {
             let found = read(&mapped).err().unwrap_or_default();
             let mut found: Vec<_> = found.iter().filter_map(|problem| problem.path.as_deref()).collect();

@@ -94,7 +94,9 @@ impl Verification {
         }
         let timestamp = match &self.timestamp {
             None => None,
-            Some(place) => Some(place.values(headers).into_iter().next().ok_or_else(|| refused("the timestamp is missing"))?),
+            Some(place) => {
+                Some(place.values(headers).into_iter().next().ok_or_else(|| refused("the timestamp is missing"))?)
+            }
         };
         let expected = self.sign(secret, timestamp.as_deref().unwrap_or_default(), body);
         // Every signature is compared, so that the time does not tell which one fits.
@@ -224,14 +226,19 @@ mod tests {
     fn one_of_several_signatures_is_enough() {
         let rolled = SIGNED.replace("v1=", "v1=00, v1=");
         assert!(stripe_accepts(rolled.as_bytes(), br#"{"ok":true}"#));
-        assert!(stripe_accepts(SIGNED.to_uppercase().replace("T=", "t=").replace("V1=", "v1=").as_bytes(), br#"{"ok":true}"#));
+        assert!(stripe_accepts(
+            SIGNED.to_uppercase().replace("T=", "t=").replace("V1=", "v1=").as_bytes(),
+            br#"{"ok":true}"#
+        ));
     }
 
     #[test]
     fn a_timestamp_must_be_near_when_a_tolerance_says_so() {
         let mut settings = stripe();
         settings["toleranceSeconds"] = json!(300);
-        for (now, fits) in [(1_767_225_600, true), (1_767_225_900, true), (1_767_225_901, false), (1_767_225_299, false)] {
+        for (now, fits) in
+            [(1_767_225_600, true), (1_767_225_900, true), (1_767_225_901, false), (1_767_225_299, false)]
+        {
             let found = check(&settings, "stripe-signature", SIGNED.as_bytes(), br#"{"ok":true}"#, now);
             assert_eq!(found, fits, "{now}");
         }

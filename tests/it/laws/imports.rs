@@ -103,8 +103,19 @@ fn areas_never_see_the_transport() {
     for path in sources("src") {
         let relative = path.strip_prefix(&src).unwrap().to_path_buf();
         let area = relative.components().next().unwrap().as_os_str().to_string_lossy().into_owned();
-        let domain =
-            ["events", "access", "streams", "customers", "cards", "flows", "triggers", "webhooks", "realtime", "worker", "db"];
+        let domain = [
+            "events",
+            "access",
+            "streams",
+            "customers",
+            "cards",
+            "flows",
+            "triggers",
+            "webhooks",
+            "realtime",
+            "worker",
+            "db",
+        ];
         let source = fs::read_to_string(&path).unwrap();
         if domain.contains(&area.as_str()) && (source.contains("axum::") || source.contains("async_graphql::")) {
             broken.push(relative.display().to_string());

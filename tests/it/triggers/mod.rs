@@ -25,7 +25,8 @@ impl Stage {
         for (name, value) in settings.as_object().unwrap() {
             input[name] = value.clone();
         }
-        let query = "mutation($input: CreateTriggerInput!) { createTrigger(input: $input) { trigger { id url mode kind } } }";
+        let query =
+            "mutation($input: CreateTriggerInput!) { createTrigger(input: $input) { trigger { id url mode kind } } }";
         let made = world.ask(query, json!({ "input": input })).await["createTrigger"]["trigger"].clone();
         assert_eq!((made["mode"].as_str(), made["kind"].as_str()), (Some("test"), Some("webhook")));
         let path = text(&made["url"]).strip_prefix(&world.test.origin).unwrap().to_owned();
@@ -65,7 +66,11 @@ impl Stage {
 
     async fn outcome(&self, query: &str, variables: Value, field: &str) -> Result<String, Vec<String>> {
         let answer = self.world.test.client.graphql(&self.world.session, query, variables).await;
-        if answer.json()["errors"].is_array() { Err(answer.errors()) } else { Ok(text(&answer.json()["data"][field]["trigger"]["mode"])) }
+        if answer.json()["errors"].is_array() {
+            Err(answer.errors())
+        } else {
+            Ok(text(&answer.json()["data"][field]["trigger"]["mode"]))
+        }
     }
 
     pub async fn sample(&self, sample: Value) {
@@ -89,7 +94,8 @@ impl Stage {
     /// User, test mark and variable of each run, oldest first.
     pub async fn runs(&self) -> Vec<String> {
         self.world.test.settle().await;
-        let query = "SELECT user_id || ' ' || is_test || ' ' || coalesce(runs.variables, starts.variables)::text AS value
+        let query =
+            "SELECT user_id || ' ' || is_test || ' ' || coalesce(runs.variables, starts.variables)::text AS value
             FROM runs JOIN starts USING (environment_id, lifecycle_id) ORDER BY runs.id";
         self.world.test.column(query).await
     }

@@ -23,7 +23,8 @@ async fn a_live_trigger_starts_live_runs_once_for_each_invocation() {
     let stage = live(json!({ "id": "x", "customer": { "id": "u" }, "total": "5" })).await;
     let body = json!({ "id": "order-1", "customer": { "id": "17" }, "total": "12", "more": true });
     for method in ["POST", "PUT"] {
-        let answer = stage.send(method, &[("content-type", "application/vnd.x+json; charset=utf-8")], &body.to_string()).await;
+        let answer =
+            stage.send(method, &[("content-type", "application/vnd.x+json; charset=utf-8")], &body.to_string()).await;
         assert_eq!((answer.status, answer.data()), (202, json!({ "flowInvocationId": "order-1" })));
     }
     let bare = stage.post(&json!({ "id": "order-2", "customer": { "id": "b" } })).await;
@@ -65,11 +66,19 @@ async fn each_check_has_its_answer_and_its_line_in_the_log() {
         let answer = stage.send("POST", headers, body).await;
         assert_eq!((answer.status, answer.errors()), (status, vec![error.to_owned()]), "{body:.40}");
     }
-    let unknown = stage.world.test.client.send("POST", "/hooks/trig_01h455vb4pex5vsknk084sn02q", &[json_type], good).await;
+    let unknown =
+        stage.world.test.client.send("POST", "/hooks/trig_01h455vb4pex5vsknk084sn02q", &[json_type], good).await;
     assert_eq!((unknown.status, unknown.errors()), (404, vec!["not_found".to_owned()]));
     assert_eq!(
         stage.log().await,
-        ["422 mapping_failed", "422 mapping_failed", "400 invalid_json", "400 invalid_json", "415 unsupported_media_type", "413 payload_too_large"]
+        [
+            "422 mapping_failed",
+            "422 mapping_failed",
+            "400 invalid_json",
+            "400 invalid_json",
+            "415 unsupported_media_type",
+            "413 payload_too_large"
+        ]
     );
     assert_eq!(stage.look("mode").await["mode"], "test");
     assert_eq!(stage.runs().await, [""; 0]);
@@ -107,7 +116,10 @@ async fn a_request_unlike_the_sample_pauses_a_live_trigger() {
     let seen = stage.look("mode pausedReason pausedAt pausedShape").await;
     assert_eq!(seen["mode"], "paused");
     assert!(text(&seen["pausedReason"]).contains("$.customer.id"), "{seen}");
-    assert_eq!(seen["pausedShape"], json!({ "$": "object", "$.customer": "object", "$.customer.secret": "string", "$.id": "string" }));
+    assert_eq!(
+        seen["pausedShape"],
+        json!({ "$": "object", "$.customer": "object", "$.customer.secret": "string", "$.id": "string" })
+    );
     let good = json!({ "id": "z", "customer": { "id": "u" } });
     let paused = stage.post(&good).await;
     assert_eq!((paused.status, paused.errors()), (409, vec!["trigger_paused".to_owned()]));

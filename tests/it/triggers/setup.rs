@@ -43,7 +43,8 @@ async fn a_mapping_is_previewed_with_the_place_of_its_faults() {
         stage.world.ask(query, json!({ "input": input })).await["previewMapping"].clone()
     };
     let script = |source: &str| json!({ "type": "script", "source": source });
-    let good = preview(script("function map(p, h) { return { targetUserIds: p.id, metadata: h } }"), json!({ "id": 7 })).await;
+    let good =
+        preview(script("function map(p, h) { return { targetUserIds: p.id, metadata: h } }"), json!({ "id": 7 })).await;
     assert_eq!(good, json!({ "output": { "targetUserIds": ["7"], "metadata": { "x-a": "b" } }, "errors": [] }));
     let bad = preview(script("function map(p) {\n  return p.nobody.id\n}"), json!({})).await;
     assert_eq!((bad["output"].clone(), bad["errors"][0]["line"].clone()), (Value::Null, json!(2)));
@@ -71,7 +72,8 @@ async fn a_saved_mapping_is_tried_on_the_saved_sample() {
     assert_eq!(none.errors(), ["conflict"]);
     let owner = stage.world.test.column("SELECT user_id AS value FROM members").await.remove(0);
     stage.sample(json!({ "who": owner, "id": "same" })).await;
-    let source = "function map(p) { return { targetUserIds: [p.who, 'x'], flowInvocationId: p.id, variables: { amount: 2 } } }";
+    let source =
+        "function map(p) { return { targetUserIds: [p.who, 'x'], flowInvocationId: p.id, variables: { amount: 2 } } }";
     let saved = stage.update(json!({ "mapping": { "type": "script", "source": source } })).await;
     assert_eq!(saved["warnings"], json!([]));
     for _ in 0..2 {
@@ -79,7 +81,9 @@ async fn a_saved_mapping_is_tried_on_the_saved_sample() {
         assert_eq!((outcome["accepted"].clone(), outcome["ignored"].clone()), (json!(1), json!(1)));
     }
     assert_eq!(stage.runs().await.len(), 2);
-    let broken = stage.update(json!({ "mapping": { "type": "script", "source": "function map(p) { return p.who.x.y }" } })).await;
+    let broken = stage
+        .update(json!({ "mapping": { "type": "script", "source": "function map(p) { return p.who.x.y }" } }))
+        .await;
     assert_eq!(broken["warnings"][0]["line"], 1);
     assert_eq!(stage.mode("LIVE").await, Err(vec!["mapping_failed".to_owned()]));
 }
@@ -117,7 +121,10 @@ async fn only_a_disabled_trigger_is_deleted_and_the_api_trigger_never() {
     let query = "query($id: ID!) { flow(id: $id) { triggers { id kind mode url } } }";
     let flow = stage.world.ask(query, json!({ "id": stage.world.flow })).await;
     let api = flow["flow"]["triggers"][0].clone();
-    assert_eq!((api["kind"].as_str(), api["mode"].as_str(), api["url"].clone()), (Some("api"), Some("live"), Value::Null));
+    assert_eq!(
+        (api["kind"].as_str(), api["mode"].as_str(), api["url"].clone()),
+        (Some("api"), Some("live"), Value::Null)
+    );
     let refused = stage.world.test.client.graphql(&session, delete, json!({ "id": api["id"] })).await;
     assert_eq!(refused.errors(), ["conflict"]);
 }

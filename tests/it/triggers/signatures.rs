@@ -31,7 +31,10 @@ fn senders() -> Vec<(&'static str, Value, Vec<(&'static str, String)>)> {
             json!({ "secret": "whsec_x", "algorithm": "sha256", "digest": "hex", "toleranceSeconds": 300,
                 "signature": { "header": "Stripe-Signature", "parsePrefix": "v1=" },
                 "timestamp": { "header": "Stripe-Signature", "parsePrefix": "t=" }, "template": "[timestamp].[payload]" }),
-            vec![("stripe-signature", format!("t={now},v1={},v0=00", hex::encode(sha256("whsec_x", &format!("{now}.{BODY}")))))],
+            vec![(
+                "stripe-signature",
+                format!("t={now},v1={},v0=00", hex::encode(sha256("whsec_x", &format!("{now}.{BODY}")))),
+            )],
         ),
         (
             "github",
