@@ -46,7 +46,7 @@ pub(super) struct Place {
 
 impl Place {
     /// The version that clients are told: it counts the changes of the feed, of the container and of the stream, so
-    /// that every server tells the same.
+    /// that every server tells the same. 0 where nothing has changed yet; revisions begin at 1.
     pub fn number(&self) -> i64 {
         self.version + self.mark
     }
@@ -134,7 +134,7 @@ const STATEMENT: &str = "
     WITH place AS (
         SELECT k.stream_id, k.card_limit::bigint AS card_limit, s.built_in, e.expose_metadata_to_sdk AS exposed,
             COALESCE(h.epoch, 0) AS epoch, COALESCE(h.version, 0) AS version,
-            k.revision::bigint + s.revision AS mark,
+            k.revision::bigint + s.revision - 2 AS mark,
             EXISTS (SELECT FROM container_keys g
                 WHERE g.environment_id = k.environment_id AND g.container_id = k.id AND g.sdk_key_id = $4) AS granted
         FROM containers k

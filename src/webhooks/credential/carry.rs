@@ -83,8 +83,9 @@ impl Carried {
 
     fn sign(&self, parcel: Parcel<'_>, now: Time) -> Result<(), &'static str> {
         const FAULT: &str = "signing_failed";
+        let Parcel { method, url, headers, body } = parcel;
         let Settings::AwsSigned { access_key_id, sign_query, .. } = &self.settings else { return Err(FAULT) };
-        let (region, service) = scope(&self.settings, parcel.url).ok_or("signing_scope_unknown")?;
+        let (region, service) = scope(&self.settings, url).ok_or("signing_scope_unknown")?;
         let mut settings = SigningSettings::default();
         if *sign_query {
             settings.signature_location = SignatureLocation::QueryParams;
@@ -103,15 +104,14 @@ impl Carried {
             .build()
             .map_err(|_| FAULT)?
             .into();
-        let given = parcel.headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+        let given = headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
         let signable =
-            SignableRequest::new(parcel.method.as_str(), parcel.url.as_str(), given, SignableBody::Bytes(parcel.body))
-                .map_err(|_| FAULT)?;
+            SignableRequest::new(method.as_str(), url.as_str(), given, SignableBody::Bytes(body)).map_err(|_| FAULT)?;
         let (instructions, _) = sign(signable, &params).map_err(|_| FAULT)?.into_parts();
-        let mut signed = http::Request::builder().uri(parcel.url.as_str()).body(()).map_err(|_| FAULT)?;
+        let mut signed = http::Request::builder().uri(url.as_str()).body(()).map_err(|_| FAULT)?;
         instructions.apply_to_request_http1x(&mut signed);
-        *parcel.url = Url::parse(&signed.uri().to_string()).map_err(|_| FAULT)?;
-        parcel.headers.extend(std::mem::take(signed.headers_mut()));
+        *url = Url::parse(&signed.uri().to_string()).map_err(|_| FAULT)?;
+        headers.extend(std::mem::take(signed.headers_mut()));
         Ok(())
     }
 }

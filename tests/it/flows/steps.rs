@@ -184,7 +184,8 @@ async fn a_wait_times_out_and_what_came_before_it_counts() {
     let late_flow = world
         .create_flow(
             "Late",
-            json!({ "steps": [card(&world, "offer", "start"), listen(&json!(["card-voted-up"]), &json!({}))] }),
+            json!({ "variables": [{ "name": "amount", "type": "number" }],
+                "steps": [card(&world, "offer", "start"), listen(&json!(["card-voted-up"]), &json!({}))] }),
         )
         .await;
     start(&world, &late_flow, "late", "bo").await;

@@ -22,8 +22,10 @@ fn sha1(key: &str, text: &str) -> Vec<u8> {
     mac.finalize().into_bytes().to_vec()
 }
 
-/// What a sender is set up with, and the headers of its request.
-fn senders() -> Vec<(&'static str, Value, Vec<(&'static str, String)>)> {
+/// The name of a sender, what it is set up with, and the headers of its request.
+type Sender = (&'static str, Value, Vec<(&'static str, String)>);
+
+fn senders() -> Vec<Sender> {
     let now = "1767225600";
     vec![
         (
