@@ -54,6 +54,8 @@ pub(crate) async fn release(app: &app::App) -> error::Result<()> {
 pub fn workers() -> Vec<AnyWorker> {
     vec![
         AnyWorker::new(webhooks::fanout::Fanout),
+        AnyWorker::new(triggers::event::Matcher),
+        AnyWorker::new(triggers::event::Starter),
         AnyWorker::new(webhooks::deliver::Deliverer::default()),
         AnyWorker::new(db::partitions::Partitioner),
         AnyWorker::new(flows::Engine),

@@ -638,6 +638,31 @@ diesel::table! {
 }
 
 diesel::table! {
+    trigger_events (environment_id, trigger_id, outcome, id) {
+        environment_id -> Uuid,
+        trigger_id -> Uuid,
+        id -> Uuid,
+        event_id -> Uuid,
+        at -> Timestamptz,
+        outcome -> Text,
+        detail -> Nullable<Text>,
+        invocation -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    trigger_firings (environment_id, trigger_id, event_id) {
+        environment_id -> Uuid,
+        trigger_id -> Uuid,
+        event_id -> Uuid,
+        received_at -> Timestamptz,
+        due_at -> Timestamptz,
+        attempts -> Int2,
+        claim -> Nullable<Uuid>,
+    }
+}
+
+diesel::table! {
     trigger_requests (environment_id, trigger_id, id) {
         environment_id -> Uuid,
         trigger_id -> Uuid,
@@ -675,6 +700,11 @@ diesel::table! {
         paused_reason -> Nullable<Text>,
         paused_shape -> Nullable<Jsonb>,
         revision -> Int4,
+        event_name -> Nullable<Text>,
+        condition -> Nullable<Jsonb>,
+        event_template_id -> Nullable<Uuid>,
+        event_flow_id -> Nullable<Uuid>,
+        since_xid -> Int8,
     }
 }
 
@@ -841,6 +871,8 @@ diesel::allow_tables_to_appear_in_same_query!(
     streams,
     themes,
     tokens,
+    trigger_events,
+    trigger_firings,
     trigger_requests,
     triggers,
     webhook_deliveries,

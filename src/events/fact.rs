@@ -302,6 +302,7 @@ pub(crate) async fn record_in(tx: &mut Tx, env: EnvId, events: &[NewEvent]) -> R
     .bind::<Array<Bool>, _>(columns.customs);
     Prepared(insert).execute(&mut tx.conn()).await?;
     tx.announce(Announcement::Wake(Work::Fanout));
+    tx.announce(Announcement::Wake(Work::EventTriggers));
     if events.iter().any(|event| names::OF_CARDS_IN_USE.contains(&&*event.name)) {
         tx.announce(Announcement::Wake(Work::CardWaits));
     }

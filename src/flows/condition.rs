@@ -115,6 +115,13 @@ impl Condition {
     }
 }
 
+impl Condition {
+    /// Answers the question for an event, whose parts are named as in its envelope.
+    pub fn holds_of(&self, envelope: &Value, zone: &TimeZone, now: Time) -> Result<bool> {
+        self.holds(&render::Context { root: envelope.clone(), zone: zone.clone() }, now)
+    }
+}
+
 fn expression(path: &str) -> String {
     format!("{{{{ {path} }}}}")
 }

@@ -18,7 +18,7 @@ use crate::db::Tx;
 use crate::db::page::{Page, PageRequest};
 use crate::db::schema::{flows, triggers as trigger_rows};
 use crate::error::{Code, Error, Result, Violations};
-use crate::ids::{EnvId, FlowId, Id, TriggerId};
+use crate::ids::{EnvId, FlowId, Id, TemplateId, TriggerId};
 use crate::text;
 
 const METADATA_BYTES: usize = 16 * 1024;
@@ -101,7 +101,7 @@ pub struct Trigger {
     pub environment_id: EnvId,
     pub id: TriggerId,
     pub flow_id: FlowId,
-    /// `api` or `webhook`. What follows the mode is of webhook triggers.
+    /// `api`, `webhook` or `event`.
     pub kind: String,
     /// `test`, `live`, `paused` or `disabled`.
     pub mode: String,
@@ -121,6 +121,14 @@ pub struct Trigger {
     pub paused_reason: Option<String>,
     /// Paths and types of the request that paused it.
     pub paused_shape: Option<Value>,
+    /// The type of event that fires an event trigger.
+    pub event_name: Option<String>,
+    /// What must hold of its envelope.
+    pub condition: Option<Value>,
+    /// The template whose cards it must concern.
+    pub event_template_id: Option<TemplateId>,
+    /// The flow from which it must stem.
+    pub event_flow_id: Option<FlowId>,
     pub created_at: Time,
     pub updated_at: Time,
     pub revision: i32,

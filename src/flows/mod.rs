@@ -39,7 +39,7 @@ pub use flow::{
 pub use graph::Graph;
 pub use outcome::{EntryError, EntryOutcome, EntryStatus, Started};
 pub use reactions::CardWaits;
-pub use request::StartRequest;
+pub use request::{Cause, StartRequest};
 pub use revise::{Revised, update_variables};
 pub use run::{FinishedStep, OpenStep, Run, RunFilter, RunStatus};
 pub(crate) use start::{Caller, start_in};

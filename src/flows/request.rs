@@ -40,8 +40,19 @@ pub struct Entry {
     /// One violation for each id that cannot be a customer's.
     pub refused_ids: Vec<Violation>,
     pub payload: Payload,
+    /// The event that starts the flow, where one does.
+    pub cause: Option<Cause>,
     /// Why the whole entry is refused.
     pub faults: Vec<Violation>,
+}
+
+/// An event that starts a flow.
+#[derive(Debug)]
+pub struct Cause {
+    /// The hop count of the run that begins (specification 8.6).
+    pub hops: i16,
+    /// Its envelope, which the run sees as `payload.trigger.event`.
+    pub event: Value,
 }
 
 /// What the flow is given.

@@ -78,6 +78,7 @@ struct Wanted<'a> {
     user_id: &'a str,
     /// Where they differ from those of the other customers of the entry.
     variables: Option<Map<String, Value>>,
+    hops: i16,
 }
 
 /// A customer for whom no run can begin.
@@ -125,7 +126,10 @@ pub(crate) async fn start_in(
                 outcome.ignored += 1;
             } else {
                 match own_variables(&launch, entry, &resolved, customers.get(user_id)) {
-                    Ok(variables) => wanted.push(Wanted { entry: place, user_id, variables }),
+                    Ok(variables) => {
+                        let hops = entry.cause.as_ref().map_or(0, |cause| cause.hops);
+                        wanted.push(Wanted { entry: place, user_id, variables, hops });
+                    }
                     Err(reason) => refused.push(Refused { entry: place, user_id, reason: Some(reason) }),
                 }
             }
@@ -309,7 +313,7 @@ fn runs(
             user_id: customer.user_id.clone(),
             invocation: outcomes[wish.entry].invocation.clone(),
             is_test: launch.caller.mode == Mode::Test,
-            hops: 0,
+            hops: wish.hops,
             status: super::run::RunStatus::Running,
             open_steps: launch.open_steps(),
             failed_steps: 0,

@@ -7,8 +7,9 @@ use super::scalars::{Json, JsonObject};
 use crate::clock::Time;
 use crate::error::Result;
 use crate::flows;
-use crate::ids::{EnvId, FlowId, TriggerId};
-use crate::triggers::edit::{self, Settings};
+use crate::ids::{EnvId, EventId, FlowId, TemplateId, TriggerId};
+use crate::triggers::edit::{self, Kind, Settings};
+use crate::triggers::event::{self, outcome};
 use crate::triggers::mapping::Problem;
 use crate::triggers::shape::{self, Check};
 use crate::triggers::{mode, request_log, sample};
@@ -121,6 +122,34 @@ impl Trigger {
         self.0.paused_shape.clone().map(JsonObject::of)
     }
 
+    /// The type of event that fires an event trigger.
+    async fn event_name(&self) -> Option<&str> {
+        self.0.event_name.as_deref()
+    }
+
+    /// What must hold of the envelope of an event besides.
+    #[graphql(name = "where")]
+    async fn condition(&self) -> Option<JsonObject> {
+        self.0.condition.clone().map(JsonObject::of)
+    }
+
+    /// The template whose cards an event must concern.
+    async fn card_template_id(&self) -> Option<TemplateId> {
+        self.0.event_template_id
+    }
+
+    /// The flow from which an event must stem.
+    async fn action_flow_config_id(&self) -> Option<FlowId> {
+        self.0.event_flow_id
+    }
+
+    /// The last 50 events that an event trigger was asked about, newest first; of one outcome, where one is named.
+    async fn recent_events(&self, ctx: &Context<'_>, outcome: Option<String>) -> Result<Vec<TriggerEvent>> {
+        let access = viewer(ctx)?.access(self.0.environment_id)?;
+        let entries = outcome::recent(app(ctx)?, &access, self.0.id, outcome.as_deref()).await?;
+        Ok(entries.into_iter().map(TriggerEvent::from).collect())
+    }
+
     /// The last 50 requests, newest first.
     async fn recent_requests(&self, ctx: &Context<'_>) -> Result<Vec<TriggerRequest>> {
         let access = viewer(ctx)?.access(self.0.environment_id)?;
@@ -170,6 +199,30 @@ impl From<request_log::Entry> for TriggerRequest {
     }
 }
 
+/// An event that an event trigger was asked about, and what became of it.
+#[derive(SimpleObject)]
+pub struct TriggerEvent {
+    time: Time,
+    event_id: EventId,
+    /// `started`, `duplicate`, `ignored` (a test event of somebody who may not get tests), `condition` (it did not hold),
+    /// `own-flow`, `hop-limit`, `disabled`, `gone`, `failed`, or the code of a refusal.
+    outcome: String,
+    detail: Option<String>,
+    flow_invocation_id: Option<String>,
+}
+
+impl From<outcome::Entry> for TriggerEvent {
+    fn from(entry: outcome::Entry) -> TriggerEvent {
+        TriggerEvent {
+            time: entry.at,
+            event_id: entry.event_id,
+            outcome: entry.outcome,
+            detail: entry.detail,
+            flow_invocation_id: entry.invocation,
+        }
+    }
+}
+
 /// What is wrong with a mapping, and where.
 #[derive(SimpleObject)]
 pub struct MappingError {
@@ -203,15 +256,34 @@ pub struct MappableProperty {
     example: Json,
 }
 
+/// The kinds of triggers that members make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
+#[graphql(remote = "crate::triggers::edit::Kind")]
+pub enum TriggerKind {
+    Webhook,
+    Event,
+}
+
 #[derive(InputObject)]
 pub struct CreateTriggerInput {
     pub flow_id: FlowId,
+    /// `WEBHOOK` where nothing is said.
+    pub kind: Option<TriggerKind>,
     pub name: Option<String>,
     pub mapping: Option<JsonObject>,
     pub shape_check: Option<TriggerShapeCheck>,
     /// Addresses and ranges; an empty list admits every address.
     pub allowed_addresses: Option<Vec<String>>,
     pub verification: Option<JsonObject>,
+    /// The type of event that fires an event trigger: a name of the catalogue, or `custom:` and the name of a custom event.
+    pub event_name: Option<String>,
+    /// A condition over the envelope of the event, such as `{"value":"properties.total","op":"gt","to":100}`.
+    #[graphql(name = "where")]
+    pub condition: Option<JsonObject>,
+    /// Only events of cards of this template.
+    pub card_template_id: Option<TemplateId>,
+    /// Only events that stem from this flow.
+    pub action_flow_config_id: Option<FlowId>,
 }
 
 #[derive(InputObject)]
@@ -224,6 +296,23 @@ pub struct UpdateTriggerInput {
     pub allowed_addresses: Option<Vec<String>>,
     /// Null takes the verification away. Without a secret the one there is stays.
     pub verification: MaybeUndefined<JsonObject>,
+    pub event_name: Option<String>,
+    /// Null takes the condition away.
+    #[graphql(name = "where")]
+    pub condition: MaybeUndefined<JsonObject>,
+    /// Null admits every template.
+    pub card_template_id: MaybeUndefined<TemplateId>,
+    /// Null admits every flow.
+    pub action_flow_config_id: MaybeUndefined<FlowId>,
+}
+
+/// An input that may be absent, null, or a value.
+fn change<T>(input: MaybeUndefined<T>) -> Option<Option<T>> {
+    match input {
+        MaybeUndefined::Undefined => None,
+        MaybeUndefined::Null => Some(None),
+        MaybeUndefined::Value(value) => Some(Some(value)),
+    }
 }
 
 #[derive(InputObject)]
@@ -242,9 +331,12 @@ pub struct SetTriggerSampleInput {
 pub struct PreviewMappingInput {
     /// Where it is tried.
     pub environment_id: EnvId,
+    /// The body of a request, or the envelope of an event.
     pub sample: Json,
     pub mapping: JsonObject,
     pub headers: Option<JsonObject>,
+    /// `WEBHOOK` where nothing is said.
+    pub kind: Option<TriggerKind>,
 }
 
 /// A saved trigger, and what its author should know.
@@ -327,7 +419,9 @@ impl TriggersQuery {
         let access = viewer(ctx)?.access(input.environment_id)?;
         let headers = input.headers.map_or_else(|| serde_json::json!({}), JsonObject::into_value);
         let mapping = input.mapping.into_value();
-        Ok(match sample::preview(app(ctx)?, &access, &mapping, &input.sample.0, &headers).await? {
+        let kind = input.kind.map_or(Kind::Webhook, Into::into);
+        let trial = sample::Trial { kind, mapping: &mapping, sample: &input.sample.0, headers: &headers };
+        Ok(match sample::preview(app(ctx)?, &access, trial).await? {
             Ok(output) => PreviewMappingPayload { output: Some(Json(output)), errors: Vec::new() },
             Err(problems) => {
                 let errors = problems.into_iter().map(MappingError::from).collect();
@@ -339,7 +433,7 @@ impl TriggersQuery {
 
 #[Object]
 impl TriggersMutation {
-    /// Makes a webhook trigger in test mode.
+    /// Makes a webhook trigger in test mode, or an event trigger, which is disabled until it is set live.
     async fn create_trigger(&self, ctx: &Context<'_>, input: CreateTriggerInput) -> Result<TriggerPayload> {
         let app = app(ctx)?;
         let access = viewer(ctx)?.locate(app, input.flow_id).await?;
@@ -349,9 +443,16 @@ impl TriggersMutation {
             shape_check: input.shape_check.map(Into::into),
             allowed_addresses: input.allowed_addresses,
             verification: input.verification.map(|settings| Some(settings.into_value())),
+            event: event::Settings {
+                event_name: input.event_name,
+                condition: input.condition.map(|condition| Some(condition.into_value())),
+                template: input.card_template_id.map(Some),
+                flow: input.action_flow_config_id.map(Some),
+            },
             expected_revision: None,
         };
-        edit::create(app, &access, input.flow_id, settings).await.map(Into::into)
+        let kind = input.kind.map_or(Kind::Webhook, Into::into);
+        edit::create(app, &access, input.flow_id, kind, settings).await.map(Into::into)
     }
 
     async fn update_trigger(&self, ctx: &Context<'_>, input: UpdateTriggerInput) -> Result<TriggerPayload> {
@@ -362,10 +463,12 @@ impl TriggersMutation {
             mapping: input.mapping.map(JsonObject::into_value),
             shape_check: input.shape_check.map(Into::into),
             allowed_addresses: input.allowed_addresses,
-            verification: match input.verification {
-                MaybeUndefined::Undefined => None,
-                MaybeUndefined::Null => Some(None),
-                MaybeUndefined::Value(settings) => Some(Some(settings.into_value())),
+            verification: change(input.verification).map(|settings| settings.map(JsonObject::into_value)),
+            event: event::Settings {
+                event_name: input.event_name,
+                condition: change(input.condition).map(|condition| condition.map(JsonObject::into_value)),
+                template: change(input.card_template_id),
+                flow: change(input.action_flow_config_id),
             },
             expected_revision: input.expected_revision,
         };

@@ -40,9 +40,21 @@ pub enum Work {
     CardWaits,
     /// A step of a flow wants a request to be made.
     Effects,
+    /// Events were recorded and event triggers have not been asked about them.
+    EventTriggers,
+    /// Events wait to start flows.
+    Firings,
 }
 
 impl Work {
-    pub const ALL: [Work; 6] =
-        [Work::Flows, Work::Fanout, Work::Webhooks, Work::CardTimers, Work::CardWaits, Work::Effects];
+    pub const ALL: [Work; 8] = [
+        Work::Flows,
+        Work::Fanout,
+        Work::Webhooks,
+        Work::CardTimers,
+        Work::CardWaits,
+        Work::Effects,
+        Work::EventTriggers,
+        Work::Firings,
+    ];
 }

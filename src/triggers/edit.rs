@@ -7,6 +7,7 @@ use diesel_async::RunQueryDsl;
 use ipnet::IpNet;
 use serde_json::Value;
 
+use super::event;
 use super::mapping::Mapping;
 use super::shape::Check;
 use super::verification::Verification;
@@ -36,7 +37,33 @@ pub struct Settings {
     pub allowed_addresses: Option<Vec<String>>,
     /// `Some(None)` takes the verification away.
     pub verification: Option<Option<Value>>,
+    /// Of event triggers only; shape check, addresses and verification are of webhook triggers only.
+    pub event: event::Settings,
     pub expected_revision: Option<i32>,
+}
+
+/// The kinds of triggers that members make. Every flow has its `api` trigger from the beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Webhook,
+    Event,
+}
+
+impl Kind {
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::Webhook => "webhook",
+            Kind::Event => "event",
+        }
+    }
+
+    /// The mode of a new trigger. One that fires for customers is switched on by whoever may send to them.
+    fn first_mode(self) -> &'static str {
+        match self {
+            Kind::Webhook => "test",
+            Kind::Event => "disabled",
+        }
+    }
 }
 
 /// Settings that have been checked.
@@ -66,12 +93,33 @@ impl Settings {
                 violations.add(format!("/allowedAddresses/{place}"), format!("`{address}` is no address and no range"));
             }
         }
+        self.event.check(&mut violations);
         violations.finish()?;
         Ok(Checked {
             mapping: mapping.map(serde_json::to_value).transpose()?,
             addresses: self.allowed_addresses.clone(),
             verification,
         })
+    }
+}
+
+impl Settings {
+    /// Refuses settings that triggers of another kind have.
+    fn must_suit(&self, kind: &str) -> Result<()> {
+        let of_webhooks = [
+            ("/shapeCheck", self.shape_check.is_some()),
+            ("/allowedAddresses", self.allowed_addresses.as_ref().is_some_and(|list| !list.is_empty())),
+            ("/verification", self.verification.as_ref().is_some_and(Option::is_some)),
+        ];
+        let mut violations = Violations::new();
+        if kind == Kind::Event.word() {
+            for (pointer, _) in of_webhooks.into_iter().filter(|(_, given)| *given) {
+                violations.add(pointer, "belongs to webhook triggers");
+            }
+        } else if self.event.any() {
+            violations.add("/eventName", "event, restrictions and condition belong to event triggers");
+        }
+        violations.finish()
     }
 }
 
@@ -84,10 +132,14 @@ pub(super) fn admits(list: &[String], address: IpAddr) -> bool {
     list.is_empty() || list.iter().filter_map(|one| range(one)).any(|range| range.contains(&address))
 }
 
-/// Makes a webhook trigger of a flow, in test mode.
-pub async fn create(app: &App, access: &Access, flow: FlowId, settings: Settings) -> Result<Trigger> {
+/// Makes a trigger of a flow: a webhook trigger in test mode, an event trigger disabled.
+pub async fn create(app: &App, access: &Access, flow: FlowId, kind: Kind, settings: Settings) -> Result<Trigger> {
     access.require(Resource::ActionFlow, Level::Edit)?;
     let checked = settings.check()?;
+    settings.must_suit(kind.word())?;
+    if kind == Kind::Event && settings.event.event_name.is_none() {
+        return Err(Error::invalid("/eventName", "name the event that fires the trigger"));
+    }
     app.transact(async |tx| {
         let env = access.env();
         flows::lock_in(tx, env, flow).await?;
@@ -100,8 +152,9 @@ pub async fn create(app: &App, access: &Access, flow: FlowId, settings: Settings
                 triggers::environment_id.eq(env),
                 triggers::id.eq(id),
                 triggers::flow_id.eq(flow),
-                triggers::kind.eq("webhook"),
-                triggers::mode.eq("test"),
+                triggers::kind.eq(kind.word()),
+                triggers::mode.eq(kind.first_mode()),
+                triggers::event_name.eq(&settings.event.event_name),
                 triggers::created_at.eq(tx.now()),
                 triggers::updated_at.eq(tx.now()),
             ))
@@ -122,6 +175,7 @@ pub async fn update(app: &App, access: &Access, id: TriggerId, settings: Setting
     app.transact(async |tx| {
         let trigger = find_locked(tx, access.env(), id).await?;
         expect_revision(trigger.revision, settings.expected_revision)?;
+        settings.must_suit(&trigger.kind)?;
         let trigger = save_in(app, tx, trigger, &settings, checked).await?;
         audit::record_in(tx, access, "trigger.update", id, &changed(&settings)).await?;
         Ok(trigger)
@@ -136,6 +190,10 @@ fn changed(settings: &Settings) -> Vec<&'static str> {
         ("shapeCheck", settings.shape_check.is_some()),
         ("allowedAddresses", settings.allowed_addresses.is_some()),
         ("verification", settings.verification.is_some()),
+        ("eventName", settings.event.event_name.is_some()),
+        ("where", settings.event.condition.is_some()),
+        ("cardTemplateId", settings.event.template.is_some()),
+        ("actionFlowConfigId", settings.event.flow.is_some()),
     ];
     fields.into_iter().filter_map(|(name, given)| given.then_some(name)).collect()
 }
@@ -153,6 +211,8 @@ async fn save_in(app: &App, tx: &mut Tx, before: Trigger, settings: &Settings, c
             (Some(serde_json::to_value(verification)?), Some(sealed))
         }
     };
+    settings.event.must_name_what_exists(tx.conn(), before.environment_id).await?;
+    let event = &settings.event;
     let shape_check = settings.shape_check.map_or(before.shape_check, |check| check.word().to_owned());
     Ok(diesel::update(triggers::table.find((before.environment_id, before.id)))
         .set((
@@ -162,6 +222,10 @@ async fn save_in(app: &App, tx: &mut Tx, before: Trigger, settings: &Settings, c
             triggers::allowed_addresses.eq(checked.addresses.unwrap_or(before.allowed_addresses)),
             triggers::verification.eq(verification),
             triggers::secret.eq(secret),
+            triggers::event_name.eq(event.event_name.as_ref().or(before.event_name.as_ref())),
+            triggers::condition.eq(event.condition.as_ref().unwrap_or(&before.condition)),
+            triggers::event_template_id.eq(event.template.unwrap_or(before.event_template_id)),
+            triggers::event_flow_id.eq(event.flow.unwrap_or(before.event_flow_id)),
             triggers::updated_at.eq(tx.now()),
             triggers::revision.eq(triggers::revision + 1),
         ))
@@ -191,11 +255,11 @@ pub async fn read(app: &App, access: &Access, id: TriggerId) -> Result<Trigger> 
     trigger.ok_or_else(|| Error::not_found("trigger"))
 }
 
-/// A webhook trigger, locked against other changes until the transaction ends.
+/// A trigger that members made, locked against other changes until the transaction ends.
 pub(super) async fn find_locked(tx: &Tx, env: EnvId, id: TriggerId) -> Result<Trigger> {
     let found = triggers::table.find((env, id)).select(Trigger::as_select()).for_update().first(&mut tx.conn()).await;
     let trigger: Trigger = found.optional()?.ok_or_else(|| Error::not_found("trigger"))?;
-    if trigger.kind != "webhook" {
+    if trigger.kind == "api" {
         return Err(Error::conflict("the api trigger of a flow is always there and always on"));
     }
     Ok(trigger)

@@ -1,6 +1,8 @@
 //! What the requests to a trigger do: nothing, test runs, or live runs (§9.5).
 
+use diesel::dsl::sql;
 use diesel::prelude::*;
+use diesel::sql_types::BigInt;
 use diesel_async::RunQueryDsl;
 
 use super::edit::find_locked;
@@ -31,9 +33,11 @@ impl Mode {
         }
     }
 
-    /// The modes from which this one may be chosen.
-    fn from(self) -> &'static [&'static str] {
+    /// The modes from which this one may be chosen. Triggers without a URL have no test mode: nobody can try them alone.
+    fn from(self, kind: &str) -> &'static [&'static str] {
         match self {
+            Mode::Test if kind != "webhook" => &[],
+            Mode::Live if kind != "webhook" => &["live", "disabled"],
             Mode::Test => &["test", "live", "disabled", "paused"],
             Mode::Live => &["test", "live"],
             Mode::Disabled => &["test", "live", "paused", "disabled"],
@@ -45,16 +49,23 @@ impl Mode {
 pub async fn set(app: &App, access: &Access, id: TriggerId, mode: Mode) -> Result<Trigger> {
     let level = if mode == Mode::Test { Level::Edit } else { Level::Admin };
     access.require(Resource::ActionFlow, level)?;
-    change(app, access, id, mode, mode.from()).await
+    change(app, access, id, mode, From::Mode).await
 }
 
 /// Puts a paused trigger back to work.
 pub async fn reactivate(app: &App, access: &Access, id: TriggerId) -> Result<Trigger> {
     access.require(Resource::ActionFlow, Level::Admin)?;
-    change(app, access, id, Mode::Live, &["paused"]).await
+    change(app, access, id, Mode::Live, From::Pause).await
 }
 
-async fn change(app: &App, access: &Access, id: TriggerId, mode: Mode, from: &[&str]) -> Result<Trigger> {
+/// Where a change may begin.
+enum From {
+    /// In the modes from which the new one may be chosen.
+    Mode,
+    Pause,
+}
+
+async fn change(app: &App, access: &Access, id: TriggerId, mode: Mode, from: From) -> Result<Trigger> {
     // The mapping runs outside the transaction, on the revision that the transaction then insists on.
     let checked = super::edit::read(app, access, id).await?;
     if mode == Mode::Live {
@@ -62,6 +73,10 @@ async fn change(app: &App, access: &Access, id: TriggerId, mode: Mode, from: &[&
     }
     app.transact(async |tx| {
         let trigger = find_locked(tx, access.env(), id).await?;
+        let from = match from {
+            From::Mode => mode.from(&trigger.kind),
+            From::Pause => &["paused"],
+        };
         if !from.contains(&trigger.mode.as_str()) {
             let detail = format!("a trigger that is {} cannot become {} this way", trigger.mode, mode.word());
             return Err(Error::conflict(detail));
@@ -71,7 +86,8 @@ async fn change(app: &App, access: &Access, id: TriggerId, mode: Mode, from: &[&
                 return Err(Error::conflict("the trigger was changed meanwhile"));
             }
             let flow = flows::lock_in(tx, access.env(), trigger.flow_id).await?;
-            if flow.published_version.is_none() {
+            // An event trigger waits for the publication.
+            if flow.published_version.is_none() && trigger.kind == "webhook" {
                 return Err(Error::new(Code::NotPublished, "the flow is not published"));
             }
         }
@@ -83,6 +99,12 @@ async fn change(app: &App, access: &Access, id: TriggerId, mode: Mode, from: &[&
 }
 
 async fn write_in(tx: &Tx, trigger: &Trigger, mode: Mode) -> Result<Trigger> {
+    if mode == Mode::Live && trigger.mode != "live" {
+        // What was recorded until now fires nothing.
+        let since = triggers::since_xid.eq(sql::<BigInt>("pg_current_xact_id()::text::bigint"));
+        let row = triggers::table.find((trigger.environment_id, trigger.id));
+        diesel::update(row).set(since).execute(&mut tx.conn()).await?;
+    }
     Ok(diesel::update(triggers::table.find((trigger.environment_id, trigger.id)))
         .set((
             triggers::mode.eq(mode.word()),

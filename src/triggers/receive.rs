@@ -262,20 +262,10 @@ fn parse(body: &[u8]) -> Result<Value> {
     let value: Value = serde_json::from_slice(body)
         .map_err(|error| invalid(format!("the body is not JSON: line {}, column {}", error.line(), error.column())))?;
     text::shallow(&value, "").map_err(|error| invalid(error.violations()[0].detail.clone()))?;
-    if holds_nul(&value) {
+    if target::holds_nul(&value) {
         return Err(invalid("the body contains the character U+0000".to_owned()));
     }
     Ok(value)
-}
-
-/// Postgres keeps no such text.
-fn holds_nul(value: &Value) -> bool {
-    match value {
-        Value::String(text) => text.contains('\0'),
-        Value::Array(items) => items.iter().any(holds_nul),
-        Value::Object(fields) => fields.iter().any(|(name, value)| name.contains('\0') || holds_nul(value)),
-        _ => false,
-    }
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

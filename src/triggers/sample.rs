@@ -6,17 +6,17 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use serde_json::{Map, Value};
 
-use super::edit::find_locked;
+use super::edit::{Kind, find_locked};
 use super::mapping::{self, DEFAULT_SCRIPT, Mapping, Problem};
 use super::receive::BODY_BYTES;
-use super::{edit, shape, target};
+use super::{edit, event, shape, target};
 use crate::access::{Access, Level, Resource, audit};
 use crate::app::App;
 use crate::clock::Time;
 use crate::db::schema::triggers;
 use crate::error::{Code, Error, Result};
 use crate::events::TriggerSource;
-use crate::flows::{self, Caller, Mode, Started, Trigger};
+use crate::flows::{self, Caller, Mode, StartRequest, Started, Trigger};
 use crate::ids::TriggerId;
 use crate::text;
 
@@ -64,6 +64,9 @@ async fn set_window(app: &App, access: &Access, id: TriggerId, until: Option<Tim
     access.require(Resource::ActionFlow, Level::Edit)?;
     app.transact(async |tx| {
         let trigger = find_locked(tx, access.env(), id).await?;
+        if trigger.kind != "webhook" {
+            return Err(Error::conflict("only a webhook trigger captures requests"));
+        }
         if until.is_some() && trigger.mode == "disabled" {
             return Err(Error::conflict("a disabled trigger captures nothing"));
         }
@@ -93,27 +96,50 @@ pub fn preset(access: &Access) -> Result<&'static str> {
     Ok(DEFAULT_SCRIPT)
 }
 
+/// Something to be mapped on trial.
+#[derive(Clone, Copy, Debug)]
+pub struct Trial<'a> {
+    pub kind: Kind,
+    pub mapping: &'a Value,
+    /// The body of a request, or the envelope of an event.
+    pub sample: &'a Value,
+    pub headers: &'a Value,
+}
+
 /// Maps a sample without starting anything. The inner error says what is wrong.
-pub async fn preview(
-    app: &App,
-    access: &Access,
-    mapping: &Value,
-    sample: &Value,
-    headers: &Value,
-) -> Result<Result<Value, Vec<Problem>>> {
+pub async fn preview(app: &App, access: &Access, trial: Trial<'_>) -> Result<Result<Value, Vec<Problem>>> {
     access.require(Resource::ActionFlow, Level::Edit)?;
-    text::shallow(sample, "/sample")?;
-    let mapping = Mapping::parse(mapping)?;
-    let mapped = mapping.apply(app.sandbox(), sample, headers).await?;
-    Ok(mapped.and_then(|mapped| target::read(&mapped).map(|_| mapped)))
+    text::shallow(trial.sample, "/sample")?;
+    let mapping = Mapping::parse(trial.mapping)?;
+    let mapped = match trial.kind {
+        Kind::Webhook => mapping.apply(app.sandbox(), trial.sample, trial.headers).await?,
+        Kind::Event => event::map(app, &mapping, trial.sample).await?,
+    };
+    Ok(mapped.and_then(|mapped| understand(trial.kind, &mapped).map(|_| mapped)))
+}
+
+fn understand(kind: Kind, mapped: &Value) -> Result<StartRequest, Vec<Problem>> {
+    match kind {
+        Kind::Webhook => target::read(mapped),
+        Kind::Event => event::read(mapped),
+    }
+}
+
+/// What the saved mapping makes of a sample.
+async fn saved(app: &App, trigger: &Trigger, sample: &Value) -> Result<Result<StartRequest, Vec<Problem>>> {
+    let mapping: Mapping = serde_json::from_value(trigger.mapping.clone())?;
+    let kind = if trigger.kind == Kind::Event.word() { Kind::Event } else { Kind::Webhook };
+    let mapped = match kind {
+        Kind::Webhook => mapping.apply(app.sandbox(), sample, &trigger.sample_headers).await?,
+        Kind::Event => event::map(app, &mapping, sample).await?,
+    };
+    Ok(mapped.and_then(|mapped| understand(kind, &mapped)))
 }
 
 /// What is wrong with the mapping of a trigger on its own sample; nothing without a sample.
 pub async fn warnings(app: &App, trigger: &Trigger) -> Result<Vec<Problem>> {
     let Some(sample) = &trigger.sample else { return Ok(Vec::new()) };
-    let mapping: Mapping = serde_json::from_value(trigger.mapping.clone())?;
-    let mapped = mapping.apply(app.sandbox(), sample, &trigger.sample_headers).await?;
-    Ok(mapped.and_then(|mapped| target::read(&mapped)).err().unwrap_or_default())
+    Ok(saved(app, trigger, sample).await?.err().unwrap_or_default())
 }
 
 /// Refuses a trigger whose mapping fails on its sample.
@@ -129,14 +155,12 @@ pub async fn test(app: &App, access: &Access, id: TriggerId) -> Result<Started> 
     let Some(sample) = &trigger.sample else {
         return Err(Error::new(Code::Conflict, "the trigger has no sample: paste or capture one first"));
     };
-    let mapping: Mapping = serde_json::from_value(trigger.mapping.clone())?;
-    let mapped = mapping.apply(app.sandbox(), sample, &trigger.sample_headers).await?;
-    let mut request = mapped.and_then(|mapped| target::read(&mapped)).map_err(mapping::failed)?;
+    let mut request = saved(app, &trigger, sample).await?.map_err(mapping::failed)?;
     for entry in &mut request.entries {
         entry.invocation = None;
     }
-    let caller =
-        Caller { mode: Mode::Test, source: TriggerSource::Webhook, address: access.info().address, trigger: Some(id) };
+    let source = if trigger.kind == "event" { TriggerSource::Event } else { TriggerSource::Webhook };
+    let caller = Caller { mode: Mode::Test, source, address: access.info().address, trigger: Some(id) };
     app.transact(async |tx| flows::start_in(tx, access.env(), trigger.flow_id, &request, caller).await?.or_refusal())
         .await
 }

@@ -43,8 +43,8 @@ pub(super) async fn runs_in(tx: &mut Tx, env: EnvId, launch: &Launch, runs: &[(R
     let keys: Vec<&str> = launch.graph.roots().map(|step| step.key.as_str()).collect();
     let query = sql_query(
         "WITH wanted AS (
-             SELECT * FROM UNNEST($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::uuid[], $6::jsonb[])
-                 WITH ORDINALITY AS wanted (run_id, customer_id, user_id, invocation, lifecycle_id, variables, place)
+             SELECT * FROM UNNEST($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::uuid[], $6::jsonb[], $16::int2[])
+                 WITH ORDINALITY AS wanted (run_id, customer_id, user_id, invocation, lifecycle_id, variables, hops, place)
          ), fresh AS (
              INSERT INTO invocations (environment_id, flow_id, is_test, invocation, customer_id, run_id)
              SELECT $7, $8, $9, invocation, customer_id, run_id FROM wanted
@@ -52,9 +52,9 @@ pub(super) async fn runs_in(tx: &mut Tx, env: EnvId, launch: &Launch, runs: &[(R
              ON CONFLICT DO NOTHING RETURNING run_id
          ), begun AS (
              INSERT INTO runs (environment_id, id, flow_id, flow_version, lifecycle_id, batch_id, customer_id, user_id,
-                               invocation, is_test, status, open_steps, variables, started_at)
+                               invocation, is_test, hops, status, open_steps, variables, started_at)
              SELECT $7, run_id, $8, $10, lifecycle_id, $11, customer_id, user_id,
-                    invocation, $9, 'running', $12, variables, $13
+                    invocation, $9, hops, 'running', $12, variables, $13
              FROM wanted JOIN fresh USING (run_id)
          ), queued AS (
              INSERT INTO tokens (environment_id, run_id, step_key, status, lane, wake_at)
@@ -76,7 +76,8 @@ pub(super) async fn runs_in(tx: &mut Tx, env: EnvId, launch: &Launch, runs: &[(R
     .bind::<Integer, _>(launch.open_steps())
     .bind::<Timestamptz, _>(tx.now())
     .bind::<SmallInt, _>(if runs.len() > BULK { BULK_LANE } else { SINGLE_LANE })
-    .bind::<Array<Text>, _>(keys);
+    .bind::<Array<Text>, _>(keys)
+    .bind::<Array<SmallInt>, _>(runs.iter().map(|(run, _)| run.hops).collect::<Vec<_>>());
     let begun: Vec<Begun> = Prepared(query).load(&mut tx.conn()).await?;
     Ok(begun.into_iter().map(|begun| begun.run_id).collect())
 }
@@ -135,7 +136,10 @@ async fn starts_in(tx: &mut Tx, env: EnvId, launch: &Launch, given: &Given<'_>) 
     for (run, place) in given.begun {
         if payloads[*place].is_none() {
             let entry = &given.request.entries[*place];
-            let payload = context::payload(&entry.payload, &entry.user_ids, launch.caller.source, launch.trigger);
+            let mut payload = context::payload(&entry.payload, &entry.user_ids, launch.caller.source, launch.trigger);
+            if let Some(cause) = &entry.cause {
+                payload["trigger"]["event"] = cause.event.clone();
+            }
             lifecycles.push(run.lifecycle_id);
             invocations.push(&run.invocation);
             written.push(payload.clone());

@@ -8,7 +8,7 @@ use super::*;
 const MOST_STARTS: usize = 40;
 
 /// Starts runs until the server is gone; those that were answered.
-async fn start_until_killed(client: Client, path: String, token: String, round: u64) -> Vec<String> {
+pub(super) async fn start_until_killed(client: Client, path: String, token: String, round: u64) -> Vec<String> {
     let mut answered = Vec::new();
     for number in 0..MOST_STARTS {
         let invocation = format!("steps-{round}-{number}");
@@ -26,7 +26,7 @@ async fn start_until_killed(client: Client, path: String, token: String, round: 
     answered
 }
 
-async fn graphql(process: &Process, token: &str, query: &str, variables: Value) -> Value {
+pub(super) async fn graphql(process: &Process, token: &str, query: &str, variables: Value) -> Value {
     let answer = process.client.graphql(token, query, variables).await.json();
     assert!(answer["errors"].is_null(), "{answer}");
     answer["data"].clone()

@@ -1,5 +1,6 @@
 //! Webhook triggers through their URLs: who is let in, what is started, and what members see of it.
 
+mod event;
 mod receive;
 mod setup;
 mod signatures;
