@@ -59,6 +59,7 @@ pub fn workers() -> Vec<AnyWorker> {
         AnyWorker::new(webhooks::deliver::Deliverer::default()),
         AnyWorker::new(db::partitions::Partitioner),
         AnyWorker::new(flows::Engine),
+        AnyWorker::new(flows::Starter),
         AnyWorker::new(flows::CardWaits),
         AnyWorker::new(flows::Performer::default()),
         AnyWorker::new(cards::timers::CardTimers),

@@ -122,7 +122,7 @@ pub(super) async fn stop_all_in(tx: &mut Tx, env: EnvId, flow: FlowId) -> Result
     stop_in(tx, env, &ids).await
 }
 
-async fn stop_in(tx: &mut Tx, env: EnvId, ids: &[RunId]) -> Result<usize> {
+pub(super) async fn stop_in(tx: &mut Tx, env: EnvId, ids: &[RunId]) -> Result<usize> {
     let running: Vec<Run> = runs::table
         .filter(runs::environment_id.eq(env).and(runs::id.eq_any(ids)))
         .filter(runs::status.eq(RunStatus::Running))

@@ -54,7 +54,7 @@ pub enum State {
 }
 
 impl State {
-    pub const ALL: [State; 4] = [State::Draft, State::Published, State::Changed, State::Archived];
+    pub const ALL: &[State] = &[State::Draft, State::Published, State::Changed, State::Archived];
 
     pub fn word(self) -> &'static str {
         match self {
@@ -66,7 +66,7 @@ impl State {
     }
 
     pub fn parse(word: &str) -> Option<State> {
-        State::ALL.into_iter().find(|state| state.word() == word)
+        State::ALL.iter().copied().find(|state| state.word() == word)
     }
 }
 
@@ -165,14 +165,24 @@ pub async fn find(conn: &AsyncPgConnection, env: EnvId, id: FlowId) -> Result<Op
 }
 
 /// Which flows a list holds.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct FlowFilter {
-    pub status: Option<State>,
+    states: &'static [State],
 }
 
 impl FlowFilter {
-    fn states(self) -> Vec<State> {
-        self.status.map_or_else(|| State::ALL.to_vec(), |status| vec![status])
+    /// Flows in one state, or all.
+    pub fn of(status: Option<State>) -> FlowFilter {
+        let state = |status| State::ALL.iter().position(|state| *state == status);
+        match status.and_then(state) {
+            Some(place) => FlowFilter { states: &State::ALL[place..=place] },
+            None => FlowFilter { states: State::ALL },
+        }
+    }
+
+    /// Flows that have a version in force.
+    pub(super) fn startable() -> FlowFilter {
+        FlowFilter { states: &[State::Published, State::Changed] }
     }
 }
 
@@ -186,7 +196,7 @@ pub async fn list(
     let before = page.after.unwrap_or_else(|| FlowId::from_uuid(uuid::Uuid::max()));
     let query = flows::table
         .filter(flows::environment_id.eq(env).and(flows::id.lt(before)))
-        .filter(flows::status.eq_any(filter.states()))
+        .filter(flows::status.eq_any(filter.states))
         .order(flows::id.desc())
         .limit(page.limit())
         .select(Flow::as_select());
@@ -204,7 +214,7 @@ pub struct Window {
 pub async fn list_from(conn: &AsyncPgConnection, env: EnvId, filter: FlowFilter, window: Window) -> Result<Vec<Flow>> {
     let query = flows::table
         .filter(flows::environment_id.eq(env))
-        .filter(flows::status.eq_any(filter.states()))
+        .filter(flows::status.eq_any(filter.states))
         .order(flows::id.desc())
         .limit(window.limit)
         .offset(window.offset)

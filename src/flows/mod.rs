@@ -25,6 +25,8 @@ mod revise;
 mod run;
 mod start;
 mod step;
+mod task;
+mod transfer;
 mod version;
 mod view;
 
@@ -44,5 +46,10 @@ pub use revise::{Revised, update_variables};
 pub use run::{FinishedStep, OpenStep, Run, RunFilter, RunStatus};
 pub(crate) use start::{Caller, start_in};
 pub use start::{Mode, start, test};
-pub use version::publish;
-pub use view::{FlowView, RunView, flow, flow_window, flows, run, runs};
+pub use task::{
+    Incoming, MOST_BYTES, MOST_CUSTOMERS, Preview, Purpose, Starter, Task, TaskKind, TaskStatus, cancel_task, preview,
+    start_for_customers, start_from_csv, task, tasks,
+};
+pub use transfer::{Followers, PublishPreview, WaitingRuns, publish_preview};
+pub use version::{Published, publish};
+pub use view::{FlowView, RunView, flow, flow_window, flows, run, runs, startable};

@@ -97,7 +97,8 @@ impl StartRequest {
 }
 
 impl Entry {
-    fn parse(value: &Value, pointer: &str) -> Entry {
+    /// Reads one entry; what is wrong with it stays with it.
+    pub(super) fn parse(value: &Value, pointer: &str) -> Entry {
         let mut entry = Entry { pointer: pointer.to_owned(), ..Entry::default() };
         let mut violations = Violations::new();
         if let Some(fields) = Fields::open(value, pointer, &mut violations) {

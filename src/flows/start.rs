@@ -4,7 +4,7 @@
 //! invocation meet at the primary key of `invocations`: the later waits for the earlier and finds a duplicate.
 
 mod insert;
-mod launch;
+pub(super) mod launch;
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;

@@ -6,13 +6,14 @@ use serde_json::Value;
 
 use super::flow::{Flow, find_locked};
 use super::graph::{Graph, References};
+use super::transfer::{self, Followers};
 use crate::access::{Access, Level, Resource, audit};
 use crate::app::App;
 use crate::cards;
 use crate::db::schema::{flow_templates, flow_versions, flows};
 use crate::db::{OnConstraint, Tx};
 use crate::error::{Code, Error, Result, Violation, Violations};
-use crate::ids::{EnvId, FlowId, TemplateId};
+use crate::ids::{EnvId, FlowId, TaskId, TemplateId};
 use crate::streams;
 
 /// One definition of a flow.
@@ -119,13 +120,24 @@ pub(super) async fn check_references(
     Ok(())
 }
 
-/// Publishes the draft and gives its number. Atomic; a second call with the same draft is a conflict.
-pub async fn publish(app: &App, access: &Access, id: FlowId) -> Result<(i32, Flow)> {
+/// A draft that was put in force.
+#[derive(Clone, Debug)]
+pub struct Published {
+    pub version: i32,
+    pub flow: Flow,
+    /// What moves or cancels the runs in progress.
+    pub task: Option<TaskId>,
+}
+
+/// Publishes the draft; runs in progress do as `followers` says. Atomic; a second call with the same draft is a
+/// conflict.
+pub async fn publish(app: &App, access: &Access, id: FlowId, followers: Followers) -> Result<Published> {
     access.require(Resource::ActionFlow, Level::Admin)?;
     app.transact(async |tx| {
-        let published = publish_in(tx, access.env(), id).await?;
+        let (version, flow) = publish_in(tx, access.env(), id).await?;
+        let task = transfer::follow_in(tx, access, id, version, followers).await?;
         audit::record_in(tx, access, "action-flow.publish", id, &["publishedVersion"]).await?;
-        Ok(published)
+        Ok(Published { version, flow, task })
     })
     .await
 }

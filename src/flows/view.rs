@@ -58,6 +58,12 @@ pub async fn flows(
     Ok(Page { rows: complete(&conn, access.env(), rows).await?, more })
 }
 
+/// The flows that can be started by hand, newest first.
+pub async fn startable(app: &App, access: &Access, page: &PageRequest<FlowId>) -> Result<Page<FlowView>> {
+    access.require(Resource::SendToCustomers, Level::Edit)?;
+    flows(app, access, FlowFilter::startable(), page).await
+}
+
 /// Flows by position, without their definitions.
 pub async fn flow_window(app: &App, access: &Access, filter: FlowFilter, window: Window) -> Result<Vec<Flow>> {
     access.require(Resource::ActionFlow, Level::View)?;

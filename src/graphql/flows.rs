@@ -6,13 +6,14 @@ use super::connection::Connection;
 use super::context::{app, viewer};
 use super::requests::StepRequest;
 use super::scalars::JsonObject;
+use super::tasks::FlowTask;
 use super::triggers::Trigger;
 use crate::access::CredentialRole;
 use crate::clock::Time;
 use crate::db::page::PageRequest;
 use crate::error::{Error, Result};
 use crate::events::TriggerSource;
-use crate::flows::{self, CardsOfRuns, Changes, Chosen, FlowFilter, NewFlow, RunFilter, RunsInProgress, StartRequest};
+use crate::flows::{self, CardsOfRuns, Changes, Chosen, FlowFilter, NewFlow, RunFilter, StartRequest};
 use crate::ids::{BatchId, CardId, CustomerId, EnvId, FlowId, LifecycleId, RunId, TriggerId};
 
 #[derive(Default)]
@@ -53,6 +54,12 @@ pub enum StartStatus {
 
 /// A versioned graph of steps that sends cards.
 pub struct Flow(flows::FlowView);
+
+impl Flow {
+    pub(super) fn of(view: flows::FlowView) -> Flow {
+        Flow(view)
+    }
+}
 
 #[Object]
 impl Flow {
@@ -271,6 +278,38 @@ pub struct PublishFlowInput {
     flow_id: FlowId,
     /// Segment triggers whose present members shall be started.
     start_for_current_members: Option<Vec<TriggerId>>,
+    /// What runs in progress do; they stay on their version if nothing is said.
+    #[graphql(default_with = "RunsInProgress::Stay")]
+    runs_in_progress: RunsInProgress,
+}
+
+/// What runs in progress do when a new version of their flow is published.
+#[derive(Enum, Clone, Copy, PartialEq, Eq)]
+#[graphql(remote = "crate::flows::Followers")]
+pub enum RunsInProgress {
+    /// They end on the version with which they began.
+    Stay,
+    /// Those that can go on from where they are do so in the new version; the others stay.
+    Move,
+    Cancel,
+}
+
+/// What publishing the draft would mean for runs in progress.
+#[derive(SimpleObject)]
+pub struct FlowPublishPreview {
+    waiting: Vec<WaitingRuns>,
+    /// Runs that could not move to the draft.
+    stranded_runs: i64,
+}
+
+/// Live runs that are at a step.
+#[derive(SimpleObject)]
+pub struct WaitingRuns {
+    version: i32,
+    step_key: String,
+    runs: i64,
+    /// Why they could not go on in the draft; absent where they can.
+    stranded: Option<String>,
 }
 
 #[derive(InputObject)]
@@ -320,6 +359,8 @@ pub struct UpdateFlowPayload {
 pub struct PublishFlowPayload {
     version: i32,
     flow: Flow,
+    /// What moves or cancels the runs in progress, where that was asked for.
+    task: Option<FlowTask>,
 }
 
 #[derive(SimpleObject)]
@@ -411,9 +452,24 @@ impl FlowsQuery {
     ) -> Result<Connection<Flow>> {
         let access = viewer(ctx)?.access(environment_id)?;
         let page = PageRequest::<FlowId>::new(first, after.as_deref())?;
-        let filter = FlowFilter { status: status.map(Into::into) };
+        let filter = FlowFilter::of(status.map(Into::into));
         let listed = flows::flows(app(ctx)?, &access, filter, &page).await?;
         Ok(Connection::of(listed, |view| view.flow.id, Flow))
+    }
+
+    /// Where live runs are now, and who could not move to the draft.
+    async fn flow_publish_preview(&self, ctx: &Context<'_>, flow_id: FlowId) -> Result<FlowPublishPreview> {
+        let app = app(ctx)?;
+        let access = viewer(ctx)?.locate(app, flow_id).await?;
+        let preview = flows::publish_preview(app, &access, flow_id).await?;
+        let waiting = |runs: flows::WaitingRuns| WaitingRuns {
+            version: runs.version,
+            step_key: runs.step_key,
+            runs: runs.runs,
+            stranded: runs.stranded,
+        };
+        let waiting = preview.waiting.into_iter().map(waiting).collect();
+        Ok(FlowPublishPreview { waiting, stranded_runs: preview.stranded_runs })
     }
 
     async fn flow_run(&self, ctx: &Context<'_>, id: RunId) -> Result<Run> {
@@ -481,15 +537,20 @@ impl FlowsMutation {
         if input.start_for_current_members.is_some_and(|triggers| !triggers.is_empty()) {
             return Err(Error::invalid("/startForCurrentMembers", "names a trigger that the flow does not have"));
         }
-        let (version, flow) = flows::publish(app, &access, input.flow_id).await?;
-        Ok(PublishFlowPayload { version, flow: flows::flow(app, &access, flow.id).await.map(Flow)? })
+        let published = flows::publish(app, &access, input.flow_id, input.runs_in_progress.into()).await?;
+        let task = match published.task {
+            Some(task) => Some(flows::task(app, &access, task).await?.into()),
+            None => None,
+        };
+        let flow = flows::flow(app, &access, published.flow.id).await.map(Flow)?;
+        Ok(PublishFlowPayload { version: published.version, flow, task })
     }
 
     /// Retires a flow: nothing starts it any more.
     async fn archive_flow(&self, ctx: &Context<'_>, input: ArchiveFlowInput) -> Result<ArchiveFlowPayload> {
         let app = app(ctx)?;
         let access = viewer(ctx)?.locate(app, input.flow_id).await?;
-        let runs = if input.cancel_runs { RunsInProgress::Cancel } else { RunsInProgress::GoOn };
+        let runs = if input.cancel_runs { flows::RunsInProgress::Cancel } else { flows::RunsInProgress::GoOn };
         let flow = flows::archive(app, &access, input.flow_id, runs).await?;
         Ok(ArchiveFlowPayload { flow: flows::flow(app, &access, flow.id).await.map(Flow)? })
     }

@@ -28,6 +28,7 @@ pub mod scalars;
 pub mod schema;
 mod sdk;
 pub mod streams;
+pub mod tasks;
 pub mod templates;
 mod transport;
 pub mod triggers;

@@ -99,6 +99,7 @@ id_scalars!(
     LifecycleId,
     FlowId,
     RunId,
+    TaskId,
     InvocationId,
     BatchId,
     TriggerId,

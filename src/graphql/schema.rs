@@ -12,6 +12,7 @@ use super::requests::RequestsMutation;
 use super::runs::RunMutation;
 use super::sdk::{SdkMutation, SdkQuery, SdkSubscription};
 use super::streams::{StreamsMutation, StreamsQuery};
+use super::tasks::{TasksMutation, TasksQuery, TasksSubscription};
 use super::templates::{TemplatesMutation, TemplatesQuery};
 use super::triggers::{TriggersMutation, TriggersQuery};
 use super::webhooks::{WebhooksMutation, WebhooksQuery};
@@ -28,6 +29,7 @@ pub struct Query(
     CardsQuery,
     CustomersQuery,
     FlowsQuery,
+    TasksQuery,
     StreamsQuery,
     TemplatesQuery,
     TriggersQuery,
@@ -45,6 +47,7 @@ pub struct Mutation(
     CustomersMutation,
     FlowsMutation,
     RequestsMutation,
+    TasksMutation,
     RunMutation,
     StreamsMutation,
     TemplatesMutation,
@@ -55,7 +58,7 @@ pub struct Mutation(
 
 /// Everything that can be followed.
 #[derive(MergedSubscription, Default)]
-pub struct Subscription(SdkSubscription);
+pub struct Subscription(SdkSubscription, TasksSubscription);
 
 /// The schema for an application.
 pub fn build(app: &App) -> Schema {

@@ -44,10 +44,12 @@ pub enum Work {
     EventTriggers,
     /// Events wait to start flows.
     Firings,
+    /// Something is to be done to very many customers or runs.
+    Tasks,
 }
 
 impl Work {
-    pub const ALL: [Work; 8] = [
+    pub const ALL: [Work; 9] = [
         Work::Flows,
         Work::Fanout,
         Work::Webhooks,
@@ -56,5 +58,6 @@ impl Work {
         Work::Effects,
         Work::EventTriggers,
         Work::Firings,
+        Work::Tasks,
     ];
 }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::auth::Authenticated;
 use super::errors;
+use super::flow_tasks;
 use super::json::{JsonBody, data};
 use crate::access::CredentialRole::{Events, Workbench};
 use crate::app::App;
@@ -33,6 +34,7 @@ pub fn routes() -> Router<App> {
         .route("/v1/{env}/action-flow/{flow}/publish", post(publish))
         .route("/v1/{env}/action-flow/{flow}/variables", put(variables))
         .route("/v1/{env}/action-flow/{flow}/cancel", post(cancel))
+        .merge(flow_tasks::routes())
 }
 
 #[derive(Deserialize)]
@@ -117,7 +119,7 @@ async fn list(
             Error::new(Code::ValidationFailed, "status is draft, published, changed or archived").parameter("status")
         })?),
     };
-    let listed = flows::flow_window(&app, &access, FlowFilter { status }, window).await?;
+    let listed = flows::flow_window(&app, &access, FlowFilter::of(status), window).await?;
     Ok(data(listed.iter().map(summary).collect::<Vec<_>>()))
 }
 
@@ -197,8 +199,8 @@ async fn publish(
     if members.is_some_and(|triggers| triggers.as_array().is_none_or(|listed| !listed.is_empty())) {
         return Err(Error::invalid("/startForCurrentMembers", "names a trigger that the flow does not have"));
     }
-    let (version, _) = flows::publish(&app, &access, path.id()?).await?;
-    Ok(data(json!({ "version": version })))
+    let published = flows::publish(&app, &access, path.id()?, flows::Followers::Stay).await?;
+    Ok(data(json!({ "version": published.version })))
 }
 
 async fn variables(

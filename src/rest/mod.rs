@@ -10,6 +10,7 @@ mod cards;
 mod credentials;
 mod environments;
 pub mod errors;
+mod flow_tasks;
 mod hooks;
 pub mod json;
 mod oauth;

@@ -165,7 +165,7 @@ pub(super) fn fill(given: &Value, context: &render::Context) -> Result<Value> {
 }
 
 /// What is wrong, in one line.
-pub(super) fn reason(error: &Error) -> String {
+pub(in crate::flows) fn reason(error: &Error) -> String {
     error.violations().iter().map(|violation| violation.detail.as_str()).collect::<Vec<_>>().join("; ")
 }
 

@@ -13,13 +13,13 @@ use super::{Mode, StartRequest};
 use crate::db::schema::batches;
 use crate::db::{Prepared, Tx};
 use crate::error::Result;
-use crate::events::{EventContext, NewEvent, record_in};
+use crate::events::{EventContext, NewEvent, TriggerSource, record_in};
 use crate::flows::context;
 use crate::flows::run::Run;
 use crate::ids::{CustomerId, EnvId, LifecycleId, RunId};
 use crate::realtime::{Announcement, Work};
 
-/// Starts of more customers than this wait behind the others.
+/// Starts of more customers than this wait behind the others, and so do all that come from a file.
 const BULK: usize = 100;
 /// The lane of tokens that timers and customers have not made.
 const SINGLE_LANE: i16 = 2;
@@ -40,6 +40,8 @@ pub(super) async fn runs_in(tx: &mut Tx, env: EnvId, launch: &Launch, runs: &[(R
         return Ok(HashSet::new());
     }
     let column = |part: fn(&Run) -> uuid::Uuid| runs.iter().map(|(run, _)| part(run)).collect::<Vec<_>>();
+    let crowd = runs.len() > BULK || launch.caller.source == TriggerSource::Csv;
+    let lane = if crowd { BULK_LANE } else { SINGLE_LANE };
     let keys: Vec<&str> = launch.graph.roots().map(|step| step.key.as_str()).collect();
     let query = sql_query(
         "WITH wanted AS (
@@ -75,7 +77,7 @@ pub(super) async fn runs_in(tx: &mut Tx, env: EnvId, launch: &Launch, runs: &[(R
     .bind::<SqlUuid, _>(launch.batch)
     .bind::<Integer, _>(launch.open_steps())
     .bind::<Timestamptz, _>(tx.now())
-    .bind::<SmallInt, _>(if runs.len() > BULK { BULK_LANE } else { SINGLE_LANE })
+    .bind::<SmallInt, _>(lane)
     .bind::<Array<Text>, _>(keys)
     .bind::<Array<SmallInt>, _>(runs.iter().map(|(run, _)| run.hops).collect::<Vec<_>>());
     let begun: Vec<Begun> = Prepared(query).load(&mut tx.conn()).await?;

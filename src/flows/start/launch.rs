@@ -64,7 +64,8 @@ impl Launch {
     }
 }
 
-async fn pins(tx: &Tx, env: EnvId, graph: &Graph, mode: Mode) -> Result<Value> {
+/// The versions of the templates that a graph sends, as requests keep them.
+pub(in crate::flows) async fn pins(tx: &Tx, env: EnvId, graph: &Graph, mode: Mode) -> Result<Value> {
     let ids: Vec<TemplateId> = graph.templates().into_iter().map(|(template, _)| template).collect();
     if ids.is_empty() {
         return Ok(json!([]));

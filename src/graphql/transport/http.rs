@@ -1,7 +1,7 @@
 //! GraphQL over HTTP (specification 2.2): POST of JSON, GET for what only reads, one operation per request.
 //!
 //! A request that a foreign page could make a browser send without asking first changes nothing: bodies must be
-//! `application/json`, and GET runs no mutation. Who accepts `text/event-stream` gets a stream of results ([`sse`]).
+//! `application/json`, or come with files from one who is known ([`multipart`]), and GET runs no mutation. Who accepts `text/event-stream` gets a stream of results ([`sse`]).
 //!
 //! What is no GraphQL request has the status of its code in every media type. A document that cannot be executed is
 //! 200 in plain JSON, because clients of that type read its errors from the body.
@@ -21,6 +21,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::endpoint::{Endpoint, Operation};
+use super::multipart::{self, Uploads};
 use super::session::Session;
 use super::{sse, websocket};
 use crate::access::authenticate::{self, Principal};
@@ -82,33 +83,41 @@ pub async fn handle(
             Err(rejection) => rejection.into_response(),
         };
     }
-    let (session, operation) = match receive(&endpoint, &parts, body, peer).await {
+    let (session, asked) = match receive(&endpoint, &parts, body, peer).await {
         Ok(received) => received,
         Err(error) => return refused(media, error.code().status(), &error),
     };
-    match execute(endpoint, &parts.method, media, session, operation).await {
+    match execute(endpoint, &parts.method, media, session, asked).await {
         Ok(response) => response,
         Err(error) if media == Media::EventStream && is_told_in_stream(error.code()) => sse::refuse(&error),
         Err(error) => refused(media, document_status(media, error.code()), &error),
     }
 }
 
+/// An operation, and the files that came with it.
+type Asked = (Operation, Uploads);
+
 /// Who asks, and for what.
-async fn receive(endpoint: &Endpoint, parts: &Parts, body: Body, peer: SocketAddr) -> Result<(Session, Operation)> {
+async fn receive(endpoint: &Endpoint, parts: &Parts, body: Body, peer: SocketAddr) -> Result<(Session, Asked)> {
     if parts.method != Method::GET && parts.method != Method::POST {
         return Err(Error::new(Code::MethodNotAllowed, "use POST, or GET for queries"));
     }
-    if parts.method == Method::POST && !is_json(&parts.headers) {
+    let boundary = multipart::boundary(&parts.headers).filter(|_| parts.method == Method::POST);
+    if parts.method == Method::POST && boundary.is_none() && !is_json(&parts.headers) {
         return Err(Error::new(Code::UnsupportedMediaType, "send the body as application/json"));
     }
     let principal: Principal = authenticate::from_headers(&endpoint.app, &parts.headers, peer.ip()).await?;
-    let operation = if parts.method == Method::GET {
-        from_query(&parts.uri)?
-    } else {
-        Operation::read(parse(&read(body, endpoint.body_limit(&principal)).await?)?)?
+    let limit = endpoint.body_limit(&principal);
+    let asked = match boundary {
+        _ if parts.method == Method::GET => (from_query(&parts.uri)?, Uploads::default()),
+        Some(boundary) => {
+            principal.viewer()?;
+            multipart::receive(body, boundary, limit).await?
+        }
+        None => (Operation::read(parse(&read(body, limit).await?)?)?, Uploads::default()),
     };
     let address = authenticate::client_address(&endpoint.app, &parts.headers, peer.ip());
-    Ok((Session::new(principal, address), operation))
+    Ok((Session::new(principal, address), asked))
 }
 
 /// Runs the operation. An error says why nothing was executed.
@@ -117,17 +126,18 @@ async fn execute(
     method: &Method,
     media: Media,
     session: Session,
-    operation: Operation,
+    (operation, uploads): Asked,
 ) -> Result<Response> {
     let name = operation.name.clone();
     let prepared = endpoint.prepare(operation, &session.principal, &session.info).await;
-    let ready = match prepared.and_then(|ready| check_kind(method, media, ready.kind).map(|()| ready)) {
+    let mut ready = match prepared.and_then(|ready| check_kind(method, media, ready.kind).map(|()| ready)) {
         Ok(ready) => ready,
         Err(error) => {
             endpoint.note_refusal(&session.principal, name.as_deref(), Some(error.code())).await;
             return Err(error);
         }
     };
+    uploads.attach(&mut ready.request);
     if media == Media::EventStream {
         return sse::stream(endpoint, session, ready);
     }
@@ -186,7 +196,7 @@ async fn read(body: Body, limit: usize) -> Result<Bytes> {
     })
 }
 
-fn parse(bytes: &[u8]) -> Result<Value> {
+pub(super) fn parse(bytes: &[u8]) -> Result<Value> {
     let text = std::str::from_utf8(bytes).map_err(|_| Error::new(Code::InvalidJson, "the body is not UTF-8"))?;
     serde_json::from_str(text).map_err(|error| {
         Error::new(Code::InvalidJson, format!("the body is not JSON: line {}, column {}", error.line(), error.column()))

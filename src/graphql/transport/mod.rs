@@ -10,6 +10,7 @@
 
 mod endpoint;
 mod http;
+mod multipart;
 mod protocol;
 mod session;
 mod sse;

@@ -4,6 +4,7 @@
 mod events;
 mod flows;
 pub mod process;
+mod tasks;
 mod walk;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,7 +1,9 @@
 //! Flows through REST and GraphQL: starting, running, waiting, stopping, and the life of definitions.
 
+mod bulk;
 mod engine;
 mod lifecycle;
+mod publish;
 mod requests;
 mod stage;
 mod start;

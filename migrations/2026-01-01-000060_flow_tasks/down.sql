@@ -1,0 +1,2 @@
+DROP TABLE flow_task_parts;
+DROP TABLE flow_tasks;
