@@ -290,6 +290,43 @@ diesel::table! {
 }
 
 diesel::table! {
+    flow_task_parts (environment_id, task_id, part) {
+        environment_id -> Uuid,
+        task_id -> Uuid,
+        part -> Int4,
+        first_row -> Int8,
+        rows -> Jsonb,
+    }
+}
+
+diesel::table! {
+    flow_tasks (environment_id, id) {
+        environment_id -> Uuid,
+        id -> Uuid,
+        flow_id -> Nullable<Uuid>,
+        kind -> Text,
+        is_test -> Bool,
+        header -> Jsonb,
+        version -> Nullable<Int4>,
+        status -> Text,
+        rows_total -> Int8,
+        rows_accepted -> Int8,
+        rows_ignored -> Int8,
+        rows_rejected -> Int8,
+        errors -> Jsonb,
+        part -> Int4,
+        parts -> Int4,
+        place -> Nullable<Uuid>,
+        attempts -> Int2,
+        lease -> Nullable<Uuid>,
+        leased_until -> Nullable<Timestamptz>,
+        turn_at -> Timestamptz,
+        created_at -> Timestamptz,
+        finished_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
     flow_templates (environment_id, flow_id, version, template_id) {
         environment_id -> Uuid,
         flow_id -> Uuid,
@@ -813,6 +850,7 @@ diesel::joinable!(customers -> environments (environment_id));
 diesel::joinable!(environments -> organisations (organisation_id));
 diesel::joinable!(feed_changes -> environments (environment_id));
 diesel::joinable!(feed_heads -> environments (environment_id));
+diesel::joinable!(flow_tasks -> environments (environment_id));
 diesel::joinable!(flows -> environments (environment_id));
 diesel::joinable!(groups -> organisations (organisation_id));
 diesel::joinable!(member_invitations -> organisations (organisation_id));
@@ -843,6 +881,8 @@ diesel::allow_tables_to_appear_in_same_query!(
     events,
     feed_changes,
     feed_heads,
+    flow_task_parts,
+    flow_tasks,
     flow_templates,
     flow_versions,
     flows,
