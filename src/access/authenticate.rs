@@ -9,11 +9,13 @@ use serde_json::Value;
 use super::jwt::{self, Verified};
 use super::sdk_failure::{self, Refusal};
 use super::sdk_key::{self, SdkKey};
-use super::{Actor, Proof, RequestInfo, SdkAccess, SdkContext, Viewer, claim_mapping, credential, member, session};
+use super::{
+    Actor, AppAccess, Proof, RequestInfo, SdkAccess, SdkContext, Viewer, claim_mapping, credential, member, session,
+};
 use crate::app::App;
 use crate::customers::{change, profile};
 use crate::error::{Code, Error, Result};
-use crate::ids::{CustomerId, EnvId, SdkKeyId};
+use crate::ids::{CustomerId, EnvId};
 use crate::realtime::Pass;
 
 /// The cookie that may carry a session token.
@@ -33,10 +35,7 @@ pub enum Principal {
     Credential(Viewer),
     Sdk(SdkAccess),
     /// An app before anybody has signed in to it.
-    SdkAnonymous {
-        env: EnvId,
-        key: SdkKeyId,
-    },
+    SdkAnonymous(AppAccess),
 }
 
 impl Principal {
@@ -45,7 +44,7 @@ impl Principal {
         match self {
             Principal::Member(viewer) | Principal::Credential(viewer) => Ok(viewer),
             Principal::Anonymous => Err(Error::new(Code::Unauthenticated, "sign in or send an access token")),
-            Principal::Sdk(_) | Principal::SdkAnonymous { .. } => {
+            Principal::Sdk(_) | Principal::SdkAnonymous(_) => {
                 Err(Error::forbidden("this is not for customers in apps"))
             }
         }
@@ -60,7 +59,7 @@ impl Principal {
                 let env = environments.keys().next().copied();
                 env.map_or(Pass::None, |env| Pass::Credential { env, credential: *credential })
             }
-            Principal::Credential(_) | Principal::Anonymous | Principal::SdkAnonymous { .. } => Pass::None,
+            Principal::Credential(_) | Principal::Anonymous | Principal::SdkAnonymous(_) => Pass::None,
         }
     }
 
@@ -68,7 +67,7 @@ impl Principal {
     pub fn sdk(&self) -> Result<&SdkAccess> {
         match self {
             Principal::Sdk(access) => Ok(access),
-            Principal::Anonymous | Principal::SdkAnonymous { .. } => {
+            Principal::Anonymous | Principal::SdkAnonymous(_) => {
                 Err(Error::new(Code::Unauthenticated, "send the token of a customer and an API key"))
             }
             Principal::Member(_) | Principal::Credential(_) => Err(Error::forbidden("this is for customers in apps")),
@@ -177,8 +176,7 @@ async fn identify(app: &App, offer: Offer, info: RequestInfo) -> Result<Principa
             customer(app, &name, &token, sdk, info).await.map(Principal::Sdk)
         }
         Offer { api_key: Some(name), sdk, .. } => {
-            checked(sdk)?;
-            anonymous(app, &name).await
+            anonymous(app, &name, checked(sdk)?, info).await.map(Principal::SdkAnonymous)
         }
         Offer { bearer: Some(token), .. } if token.starts_with(session::PREFIX) => {
             session::viewer(app, &token, info).await.map(Principal::Member)
@@ -266,10 +264,10 @@ async fn note_refusal(app: &App, environments: &[EnvId], name: &str, token: &str
     }
 }
 
-async fn anonymous(app: &App, name: &str) -> Result<Principal> {
+async fn anonymous(app: &App, name: &str, sdk: SdkContext, info: RequestInfo) -> Result<AppAccess> {
     match sdk_key::named(&*app.read().await?, name).await?.as_slice() {
         [] => Err(Error::new(Code::Unauthenticated, "the API key is unknown")),
-        [key] => Ok(Principal::SdkAnonymous { env: key.environment_id, key: key.id }),
+        [key] => Ok(AppAccess { env: key.environment_id, key: key.id, sdk, info }),
         _ => Err(Error::new(Code::Unauthenticated, "several environments have an API key of this name")),
     }
 }

@@ -44,7 +44,7 @@ pub use claim_mapping::ClaimMapping;
 pub use credential_role::CredentialRole;
 pub use default_role::DefaultRole;
 pub use permission::{Grants, Level, Resource};
-pub use viewer::{Access, Actor, Proof, RequestInfo, SdkAccess, SdkContext, Viewer};
+pub use viewer::{Access, Actor, AppAccess, Proof, RequestInfo, SdkAccess, SdkContext, Viewer};
 
 use crate::error::{Error, Result};
 

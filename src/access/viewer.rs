@@ -187,6 +187,15 @@ pub struct SdkContext {
     pub app_version: Option<String>,
 }
 
+/// An app before anybody has signed in to it: known by the name of its SDK API key alone.
+#[derive(Clone, Debug)]
+pub struct AppAccess {
+    pub env: EnvId,
+    pub key: SdkKeyId,
+    pub sdk: SdkContext,
+    pub info: RequestInfo,
+}
+
 /// By what a customer in an app was known, for the log of failed requests.
 #[derive(Debug, Default)]
 pub struct Proof {
@@ -210,4 +219,11 @@ pub struct SdkAccess {
     pub info: RequestInfo,
     /// When the token ends.
     pub expires_at: Time,
+}
+
+impl SdkAccess {
+    /// The app alone, for what needs no customer.
+    pub fn app(&self) -> AppAccess {
+        AppAccess { env: self.env, key: self.key, sdk: self.sdk.clone(), info: self.info.clone() }
+    }
 }

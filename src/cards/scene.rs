@@ -6,7 +6,7 @@
 use diesel_async::AsyncPgConnection;
 use jiff::tz::TimeZone;
 
-use crate::access::{SdkAccess, environment};
+use crate::access::{SdkAccess, SdkContext, environment};
 use crate::cards::instance::CardInstance;
 use crate::cards::placement;
 use crate::clock::{self, Time};
@@ -71,14 +71,19 @@ impl Scene {
 
 /// What events say of an app, for requests without a container too.
 pub fn sdk_context(access: &SdkAccess, container: Option<ContainerId>, dnd: bool) -> SdkEventContext {
-    let sdk = access.sdk.clone();
+    SdkEventContext { is_dnd_active: dnd, container_id: container, ..app_context(&access.sdk) }
+}
+
+/// What events say of an app to which nobody has signed in.
+pub fn app_context(sdk: &SdkContext) -> SdkEventContext {
+    let sdk = sdk.clone();
     SdkEventContext {
         platform: sdk.platform,
         sdk_version: sdk.sdk_version,
         sdk_device: sdk.device,
         sdk_timezone: sdk.timezone,
-        is_dnd_active: dnd,
-        container_id: container,
+        is_dnd_active: false,
+        container_id: None,
         client_app_version: sdk.app_version,
     }
 }

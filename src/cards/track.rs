@@ -3,6 +3,10 @@
 //! An app must be able to empty its offline queue, so nothing that it can never mend is refused: events of another
 //! customer, of unknown names, containers or cards are acknowledged and dropped.
 
+mod anonymous;
+
+pub use anonymous::{AnonymousReport, track_anonymous};
+
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
@@ -24,7 +28,7 @@ use crate::customers::profile;
 use crate::db::{Prepared, Tx};
 use crate::error::{Error, Result, Violations};
 use crate::events::{self, EventContext, NewEvent, names};
-use crate::ids::{CardId, ContainerId, EventId, Id};
+use crate::ids::{CardId, ContainerId, EnvId, EventId, Id};
 use crate::text;
 use crate::worker::{Progress, Worker};
 
@@ -73,18 +77,34 @@ fn check(reports: &[Report]) -> Result<()> {
     let mut violations = Violations::new();
     for (index, report) in reports.iter().enumerate() {
         let pointer = format!("/events/{index}");
-        if event_id(&report.id).is_none() {
-            violations.add(format!("{pointer}/id"), "must be an evt_ id or a UUID");
-        }
-        if let Some(properties) = &report.properties {
-            violations.check(text::shallow(properties, &format!("{pointer}/properties")));
-            if properties.to_string().len() > MOST_BYTES {
-                violations.add(format!("{pointer}/properties"), format!("take at most {} KiB", MOST_BYTES / 1024));
-            }
-        }
-        violations.check(check_local_timestamp(report.local_timestamp.as_deref()).map_err(|error| error.at(&pointer)));
+        check_report(
+            &mut violations,
+            &pointer,
+            &report.id,
+            report.properties.as_ref(),
+            report.local_timestamp.as_deref(),
+        );
     }
     violations.finish()
+}
+
+fn check_report(
+    violations: &mut Violations,
+    pointer: &str,
+    id: &str,
+    properties: Option<&Value>,
+    local_timestamp: Option<&str>,
+) {
+    if event_id(id).is_none() {
+        violations.add(format!("{pointer}/id"), "must be an evt_ id or a UUID");
+    }
+    if let Some(properties) = properties {
+        violations.check(text::shallow(properties, &format!("{pointer}/properties")));
+        if properties.to_string().len() > MOST_BYTES {
+            violations.add(format!("{pointer}/properties"), format!("take at most {} KiB", MOST_BYTES / 1024));
+        }
+    }
+    violations.check(check_local_timestamp(local_timestamp).map_err(|error| error.at(pointer)));
 }
 
 fn event_id(text: &str) -> Option<EventId> {
@@ -114,7 +134,7 @@ impl Accepted {
 }
 
 async fn track_in(tx: &mut Tx, access: &SdkAccess, accepted: Vec<Accepted>) -> Result<()> {
-    let mut new = remember_in(tx, access, accepted.iter().map(|event| event.id).collect()).await?;
+    let mut new = remember_in(tx, access.env, accepted.iter().map(|event| event.id).collect()).await?;
     let scenes = scenes_in(tx, access, &accepted).await?;
     let cards = cards_in(tx, access, &accepted).await?;
     let references: Vec<&CardInstance> = cards.values().collect();
@@ -167,7 +187,7 @@ async fn track_in(tx: &mut Tx, access: &SdkAccess, accepted: Vec<Accepted>) -> R
 }
 
 /// Keeps the ids, and gives those that were not known.
-async fn remember_in(tx: &mut Tx, access: &SdkAccess, mut ids: Vec<EventId>) -> Result<HashSet<EventId>> {
+async fn remember_in(tx: &mut Tx, env: EnvId, mut ids: Vec<EventId>) -> Result<HashSet<EventId>> {
     #[derive(QueryableByName)]
     struct Remembered {
         #[diesel(sql_type = SqlUuid)]
@@ -180,7 +200,7 @@ async fn remember_in(tx: &mut Tx, access: &SdkAccess, mut ids: Vec<EventId>) -> 
          SELECT $1, event_id, $2 FROM UNNEST($3::uuid[]) AS new (event_id)
          ON CONFLICT (environment_id, event_id) DO NOTHING RETURNING event_id",
     )
-    .bind::<SqlUuid, _>(access.env)
+    .bind::<SqlUuid, _>(env)
     .bind::<Timestamptz, _>(tx.now())
     .bind::<Array<SqlUuid>, _>(ids);
     let remembered: Vec<Remembered> = Prepared(remember).load(&mut tx.conn()).await?;

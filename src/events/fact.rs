@@ -181,7 +181,15 @@ pub struct PlatformContext {
     pub payload_metadata: Option<Value>,
 }
 
-/// Something that happened to a customer, not yet written.
+/// The customer to whom something happened.
+#[derive(Clone, Debug)]
+pub struct EndUser {
+    pub customer: CustomerId,
+    /// The customer's id as the caller knows it.
+    pub user_id: String,
+}
+
+/// Something that happened, not yet written.
 #[derive(Clone, Debug)]
 pub struct NewEvent {
     /// Given by an SDK; made here otherwise.
@@ -189,9 +197,8 @@ pub struct NewEvent {
     pub name: Cow<'static, str>,
     /// The name is the caller's own and none of the catalogue.
     pub custom: bool,
-    pub customer: CustomerId,
-    /// The customer's id as the caller knows it.
-    pub end_user_id: String,
+    /// Nobody, when an app reports before anybody has signed in to it.
+    pub end_user: Option<EndUser>,
     /// When it happened; the transaction's instant unless an SDK says otherwise.
     pub timestamp: Option<Time>,
     pub card: Option<CardContext>,
@@ -203,13 +210,17 @@ pub struct NewEvent {
 }
 
 impl NewEvent {
-    pub fn new(name: &'static str, customer: CustomerId, end_user_id: impl Into<String>) -> NewEvent {
+    pub fn new(name: &'static str, customer: CustomerId, user_id: impl Into<String>) -> NewEvent {
+        NewEvent { end_user: Some(EndUser { customer, user_id: user_id.into() }), ..NewEvent::anonymous(name) }
+    }
+
+    /// An event that concerns no customer.
+    pub fn anonymous(name: &'static str) -> NewEvent {
         NewEvent {
             id: None,
             name: Cow::Borrowed(name),
             custom: false,
-            customer,
-            end_user_id: end_user_id.into(),
+            end_user: None,
             timestamp: None,
             card: None,
             context: None,
@@ -219,12 +230,10 @@ impl NewEvent {
             platform: None,
         }
     }
-}
 
-impl NewEvent {
     /// An event with a name of the caller's own (specification 7.5).
-    pub fn custom(name: String, customer: CustomerId, end_user_id: impl Into<String>) -> NewEvent {
-        NewEvent { name: Cow::Owned(name), custom: true, ..NewEvent::new("", customer, end_user_id) }
+    pub fn custom(name: String, customer: CustomerId, user_id: impl Into<String>) -> NewEvent {
+        NewEvent { name: Cow::Owned(name), custom: true, ..NewEvent::new("", customer, user_id) }
     }
 }
 
@@ -239,7 +248,8 @@ struct Envelope<'a> {
     event_name: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     analytics_event: Option<&'a str>,
-    end_user_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end_user_id: Option<&'a str>,
     timestamp: Time,
     #[serde(skip_serializing_if = "Option::is_none")]
     card_context: &'a Option<CardContext>,
@@ -290,8 +300,8 @@ pub(crate) async fn record_in(tx: &mut Tx, env: EnvId, events: &[NewEvent]) -> R
     .bind::<Timestamptz, _>(tx.now())
     .bind::<Array<SqlUuid>, _>(columns.ids)
     .bind::<Array<Text>, _>(columns.names)
-    .bind::<Array<SqlUuid>, _>(columns.customers)
-    .bind::<Array<Text>, _>(columns.end_users)
+    .bind::<Array<Nullable<SqlUuid>>, _>(columns.customers)
+    .bind::<Array<Nullable<Text>>, _>(columns.end_users)
     .bind::<Array<Timestamptz>, _>(columns.occurred)
     .bind::<Array<Bool>, _>(columns.tests)
     .bind::<Array<Nullable<SqlUuid>>, _>(columns.templates)
@@ -315,8 +325,8 @@ struct Columns {
     ids: Vec<EventId>,
     names: Vec<String>,
     customs: Vec<bool>,
-    customers: Vec<CustomerId>,
-    end_users: Vec<String>,
+    customers: Vec<Option<CustomerId>>,
+    end_users: Vec<Option<String>>,
     occurred: Vec<Time>,
     tests: Vec<bool>,
     templates: Vec<Option<TemplateId>>,
@@ -333,7 +343,7 @@ impl Columns {
             event_type: event.custom.then_some("custom"),
             event_name: event.custom.then_some(&event.name),
             analytics_event: (!event.custom).then_some(&event.name),
-            end_user_id: &event.end_user_id,
+            end_user_id: event.end_user.as_ref().map(|user| user.user_id.as_str()),
             timestamp,
             card_context: &event.card,
             event_context: &event.context,
@@ -346,8 +356,9 @@ impl Columns {
         self.ids.push(id);
         self.names.push(event.name.to_string());
         self.customs.push(event.custom);
-        self.customers.push(event.customer);
-        self.end_users.push(event.end_user_id.clone());
+        let (customer, user_id) = event.end_user.as_ref().map(|user| (user.customer, user.user_id.clone())).unzip();
+        self.customers.push(customer);
+        self.end_users.push(user_id);
         self.occurred.push(timestamp);
         self.tests.push(event.platform.as_ref().is_some_and(|platform| platform.is_test));
         self.templates.push(event.card.as_ref().map(|card| card.card_template_id));

@@ -13,6 +13,6 @@ pub mod trim;
 
 pub(crate) use fact::record_in;
 pub use fact::{
-    CardContext, EventContext, NewEvent, PlatformContext, Recorded, SdkEventContext, StreamContext, TriggerSource,
-    names,
+    CardContext, EndUser, EventContext, NewEvent, PlatformContext, Recorded, SdkEventContext, StreamContext,
+    TriggerSource, names,
 };

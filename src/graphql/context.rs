@@ -3,10 +3,9 @@
 use async_graphql::Context;
 
 use crate::access::authenticate::Principal;
-use crate::access::{RequestInfo, SdkAccess, Viewer};
+use crate::access::{AppAccess, RequestInfo, SdkAccess, Viewer};
 use crate::app::App;
 use crate::error::{Code, Error, Result};
-use crate::ids::{EnvId, SdkKeyId};
 
 /// The application.
 pub fn app<'a>(ctx: &Context<'a>) -> Result<&'a App> {
@@ -28,11 +27,11 @@ pub fn sdk<'a>(ctx: &Context<'a>) -> Result<&'a SdkAccess> {
         .ok_or_else(|| Error::new(Code::Unauthenticated, "send a customer's token and the name of the SDK API key"))
 }
 
-/// The environment and the SDK API key of an app, whether somebody is signed in to it or not.
-pub fn sdk_key(ctx: &Context<'_>) -> Result<(EnvId, SdkKeyId)> {
+/// An app, whether somebody is signed in to it or not.
+pub fn sdk_app(ctx: &Context<'_>) -> Result<AppAccess> {
     match ctx.data_opt::<Principal>() {
-        Some(Principal::Sdk(access)) => Ok((access.env, access.key)),
-        Some(Principal::SdkAnonymous { env, key }) => Ok((*env, *key)),
+        Some(Principal::Sdk(access)) => Ok(access.app()),
+        Some(Principal::SdkAnonymous(app)) => Ok(app.clone()),
         _ => Err(Error::new(Code::Unauthenticated, "send the name of the SDK API key")),
     }
 }

@@ -3,7 +3,7 @@
 use async_graphql::{Context, InputObject, MaybeUndefined, Object, SimpleObject};
 
 use super::connection::Connection;
-use super::context::{app, sdk_key, viewer};
+use super::context::{app, sdk_app, viewer};
 use super::scalars::JsonObject;
 use crate::clock::Time;
 use crate::db::page::PageRequest;
@@ -282,8 +282,8 @@ impl StreamsQuery {
                 theme::view(app(ctx)?, &access, id).await.map(Theme::alone)
             }
             (None, Some(container)) => {
-                let (env, key) = sdk_key(ctx)?;
-                let worn = worn::worn(app(ctx)?, env, key, container).await?;
+                let asking = sdk_app(ctx)?;
+                let worn = worn::worn(app(ctx)?, asking.env, asking.key, container).await?;
                 let unchanged = if_etag.is_some_and(|etag| etag == worn.etag());
                 Ok(Theme { worn, unchanged })
             }

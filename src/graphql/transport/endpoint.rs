@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use crate::access::authenticate::Principal;
 use crate::access::document::{self, Asked};
 use crate::access::sdk_failure::{self, Refusal};
-use crate::access::{Proof, RequestInfo, SdkAccess};
+use crate::access::{AppAccess, Proof, RequestInfo, SdkAccess};
 use crate::app::App;
 use crate::error::{Code, Error, Result};
 use crate::graphql::limits;
@@ -120,7 +120,7 @@ impl Endpoint {
     /// The largest body that a caller may send.
     pub fn body_limit(&self, principal: &Principal) -> usize {
         match principal {
-            Principal::Sdk(_) | Principal::SdkAnonymous { .. } => SDK_BODY.min(self.app.config().body_limit),
+            Principal::Sdk(_) | Principal::SdkAnonymous(_) => SDK_BODY.min(self.app.config().body_limit),
             _ => self.app.config().body_limit,
         }
     }
@@ -147,7 +147,7 @@ impl Endpoint {
         let request = match principal {
             Principal::Member(viewer) | Principal::Credential(viewer) => request.data(viewer.clone()),
             Principal::Sdk(access) => request.data(access.clone()),
-            Principal::Anonymous | Principal::SdkAnonymous { .. } => request,
+            Principal::Anonymous | Principal::SdkAnonymous(_) => request,
         };
         Ok(Ready { request, kind, label })
     }
@@ -155,7 +155,7 @@ impl Endpoint {
     /// The text of an operation. Apps may be restricted to those that were registered; others have no hashes.
     async fn admit(&self, asked: &Asked, principal: &Principal) -> Result<String> {
         match (principal, asked) {
-            (Principal::Sdk(SdkAccess { env, .. }) | Principal::SdkAnonymous { env, .. }, asked) => {
+            (Principal::Sdk(SdkAccess { env, .. }) | Principal::SdkAnonymous(AppAccess { env, .. }), asked) => {
                 document::admit(&self.app, *env, asked.clone()).await
             }
             (_, Asked::Text(text)) => Ok(text.clone()),

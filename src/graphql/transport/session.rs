@@ -109,7 +109,7 @@ impl Session {
         match &self.principal {
             Principal::Sdk(access) => Some(access.expires_at),
             Principal::Member(viewer) | Principal::Credential(viewer) => viewer.expires_at,
-            Principal::Anonymous | Principal::SdkAnonymous { .. } => None,
+            Principal::Anonymous | Principal::SdkAnonymous(_) => None,
         }
     }
 }

@@ -63,3 +63,51 @@ async fn a_customer_may_change_themself() {
     let answer = world.sdk(CUSTOMER, update, json!({ "i": { "profile": { "colour": "red" } } })).await;
     assert_eq!(answer.errors(), ["validation_failed /profile/colour"]);
 }
+
+const FAILED: &str = "mutation($e: [AnonymousEventInput!]!){ trackAnonymousEvents(events: $e) { ok processedIds } }";
+
+fn failed(number: u32) -> Value {
+    json!({ "id": format!("00000000-0000-4000-8000-0000000000{number:02}"), "name": "request-failed",
+        "properties": { "operation": "feed", "statusCode": 503 } })
+}
+
+async fn track_anonymous(world: &World, key: &str, events: Value) -> crate::support::client::Answer {
+    let headers = [("x-cardwire-api-key", key), ("x-cardwire-platform", "iOS")];
+    world.test.client.graphql_with(&headers, FAILED, json!({ "e": events })).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_without_a_customer_reports_failed_requests_alone() {
+    let world = World::start().await;
+    let customers = "SELECT count(*)::text AS value FROM customers";
+    let (before, known) = (world.test.events().await.len(), world.test.column(customers).await);
+    let other = json!({ "id": "00000000-0000-4000-8000-000000000099", "name": "stream-displayed" });
+    let answer = track_anonymous(&world, "web", json!([failed(1), other, failed(1)])).await;
+    let ids = &answer.data()["trackAnonymousEvents"]["processedIds"];
+    assert_eq!(*ids, json!([failed(1)["id"], other["id"], failed(1)["id"]]));
+    track_anonymous(&world, "web", json!([failed(1)])).await;
+    assert_eq!(world.test.events().await[before..], ["request-failed"], "others are dropped, repeats ignored");
+    let payloads = world.test.column("SELECT payload AS value FROM events WHERE name = 'request-failed'").await;
+    let payload: Value = serde_json::from_str(&payloads[0]).unwrap();
+    assert_eq!(payload.get("endUserId"), None);
+    assert_eq!(payload["properties"], json!({ "operation": "feed", "statusCode": 503 }));
+    assert_eq!(payload["sdkContext"]["platform"], "iOS");
+    assert_eq!(payload["eventContext"]["ip"], "127.0.0.1");
+    assert_eq!(world.test.column(customers).await, known, "no profile comes of it");
+    assert_eq!(track_anonymous(&world, "nope", json!([failed(2)])).await.errors(), ["unauthenticated"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_reports_ten_failed_requests_a_minute() {
+    let world = World::start().await;
+    let before = world.test.events().await.len();
+    let many = |range: std::ops::Range<u32>| Value::from(range.map(failed).collect::<Vec<_>>());
+    let answer = track_anonymous(&world, "web", many(0..11)).await;
+    assert_eq!(answer.errors(), ["validation_failed /events"]);
+    track_anonymous(&world, "web", many(0..8)).await.data();
+    assert_eq!(track_anonymous(&world, "web", many(10..13)).await.errors(), ["rate_limited"]);
+    assert_eq!(world.test.events().await.len(), before + 8, "a call is taken whole or not at all");
+    world.test.app.clock().advance(std::time::Duration::from_secs(6));
+    track_anonymous(&world, "web", many(10..13)).await.data();
+    assert_eq!(world.test.events().await.len(), before + 11);
+}
