@@ -14,6 +14,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
 
+use super::batch::Batches;
 use super::{Change, Cursor, Patch, Removal, ResyncReason, Upsert, UpsertReason, View};
 use crate::app::App;
 use crate::error::Result;
@@ -25,34 +26,42 @@ const RING: usize = 32;
 
 /// The channels of this process. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Channels(Arc<Mutex<HashMap<View, Weak<Channel>>>>);
+pub struct Channels {
+    open: Arc<Mutex<HashMap<Arc<View>, Weak<Channel>>>>,
+    batches: Batches,
+}
 
 impl Channels {
     /// Follows a view, together with everybody who follows it already. Listening begins here, before any reading.
     pub fn join(&self, app: &App, view: &View) -> Arc<Channel> {
-        let mut open = self.0.lock();
+        let mut open = self.open.lock();
         if let Some(channel) = open.get(view).and_then(Weak::upgrade) {
             return channel;
         }
         let listener = app.hub().listen(view.env, view.customer, &[view.container]);
         let state = tokio::sync::Mutex::default();
+        let view = Arc::new(view.clone());
         let channel = Arc::new(Channel { home: self.clone(), view: view.clone(), listener, state });
-        open.insert(view.clone(), Arc::downgrade(&channel));
+        open.insert(view, Arc::downgrade(&channel));
         channel
+    }
+
+    pub(super) fn batches(&self) -> &Batches {
+        &self.batches
     }
 }
 
 /// One view that is followed.
 pub struct Channel {
     home: Channels,
-    view: View,
+    view: Arc<View>,
     listener: Listener,
     state: tokio::sync::Mutex<State>,
 }
 
 impl Drop for Channel {
     fn drop(&mut self) {
-        let mut open = self.home.0.lock();
+        let mut open = self.home.open.lock();
         // A successor may have taken the place already.
         if open.get(&self.view).is_some_and(|channel| channel.strong_count() == 0) {
             open.remove(&self.view);
@@ -102,7 +111,7 @@ struct State {
 }
 
 impl Channel {
-    pub fn view(&self) -> &View {
+    pub fn view(&self) -> &Arc<View> {
         &self.view
     }
 

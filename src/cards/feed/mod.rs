@@ -3,7 +3,7 @@
 //! Cast: a [`View`] says whose feed, in which container, on which platform, through which filter. [`page`] reads it
 //! whole. A [`Cursor`] remembers what a client holds, and [`follow`] gives what changed since, as a [`Patch`]; the
 //! cursor travels to the client and back as a sealed [`token`]. Those who follow the same view share a [`Channel`],
-//! which reads once for all. [`Sweeper`] finds the hints that were lost.
+//! which reads once for all, and one statement reads for many channels. [`Sweeper`] finds the hints that were lost.
 //!
 //! How nothing is lost or told twice: a change raises the customer's feed version in its own transaction, and each
 //! card remembers the version of its last change. One statement reads head, container and cards, so they agree.
@@ -15,6 +15,7 @@
 //! Why not replay the log of changes: a stream that is curated anew or a limit that is lowered changes feeds of
 //! customers whose log says nothing. The log only tells the reasons.
 
+mod batch;
 mod card;
 mod channel;
 mod metrics;
@@ -29,6 +30,8 @@ pub use metrics::{Metrics, UserMetrics, user_metrics};
 pub use patch::{Change, Patch, Removal, RemovalReason, ResyncReason, Upsert, UpsertReason};
 pub use sweep::Sweeper;
 pub use token::Cursor;
+
+use std::sync::Arc;
 
 use crate::access::SdkAccess;
 use crate::app::App;
@@ -111,8 +114,6 @@ pub async fn counts(app: &App, view: &View) -> Result<Counts> {
 }
 
 /// What changed since the cursor. The cursor of the answer is the one to follow next.
-pub async fn follow(app: &App, view: &View, cursor: &Cursor) -> Result<Change> {
-    let conn = app.read().await?;
-    let reading = read::read(&conn, view, read::Wanted::Since(cursor)).await?;
-    patch::between(&conn, view, cursor, reading, app.clock().now()).await
+pub async fn follow(app: &App, view: &Arc<View>, cursor: &Cursor) -> Result<Change> {
+    app.channels().batches().follow(app, view, cursor).await
 }

@@ -5,16 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{Array, BigInt, Integer, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::card::Card;
-use super::read::{self, Reading};
+use super::read::{self, Gone, Reading};
 use super::{Counts, Cursor, View};
 use crate::cards::feed_change::Op;
 use crate::clock::Time;
-use crate::db::schema::feed_changes;
+use crate::db::Prepared;
 use crate::error::Result;
-use crate::ids::CardId;
+use crate::ids::{CardId, ContainerId};
 
 /// Changes are looked for this far back. Their table is cut into days, and most need only one looked at.
 const KEPT: Duration = Duration::from_secs(24 * 3600);
@@ -94,39 +96,81 @@ pub enum ResyncReason {
     Configuration,
 }
 
-/// Compares what a client holds with what was read.
+/// What a client holds, and what was read for it.
+pub(super) struct Comparison<'a> {
+    pub view: &'a View,
+    pub cursor: &'a Cursor,
+    pub reading: Reading,
+}
+
+/// Compares what clients hold with what was read. Asks the database for all of them at once.
 pub(super) async fn between(
     conn: &AsyncPgConnection,
-    view: &View,
-    cursor: &Cursor,
-    reading: Reading,
+    comparisons: Vec<Comparison<'_>>,
     now: Time,
-) -> Result<Change> {
-    if cursor.epoch != 0 && cursor.epoch != reading.place.epoch || cursor.version > reading.place.version {
-        return Ok(Change::Resync(ResyncReason::TokenUnusable));
+) -> Result<Vec<Result<Change>>> {
+    let logs = logs(conn, &comparisons, now).await?;
+    let gone: Vec<Gone<'_>> = comparisons.iter().zip(&logs).map(|(comparison, log)| comparison.gone(log)).collect();
+    let present = read::still_in_stream(conn, &gone).await?;
+    drop(gone);
+    let changes = comparisons.into_iter().zip(&logs).map(|(comparison, log)| comparison.change(log, &present));
+    Ok(changes.collect())
+}
+
+impl Comparison<'_> {
+    fn is_behind(&self) -> bool {
+        self.cursor.version < self.reading.place.version
     }
-    if cursor.stream != reading.place.stream {
-        return Ok(Change::Resync(ResyncReason::Configuration));
-    }
-    let log = if cursor.version < reading.place.version {
-        let log = Log::load(conn, view, cursor.version, now).await?;
-        if !log.reaches(cursor.version) {
-            return Ok(Change::Resync(ResyncReason::TooOld));
+
+    /// Why the client must begin anew, if it must.
+    fn resync(&self, log: &Log) -> Option<ResyncReason> {
+        let Comparison { cursor, reading, .. } = self;
+        if cursor.epoch != 0 && cursor.epoch != reading.place.epoch || cursor.version > reading.place.version {
+            return Some(ResyncReason::TokenUnusable);
         }
-        log
-    } else {
-        Log::default()
-    };
-    if !reading.differs(cursor) {
-        let (counts, unseen) = (reading.counts(), reading.unseen());
-        return Ok(Change::Nothing { counts, unseen, cursor: reading.advanced(cursor) });
+        if cursor.stream != reading.place.stream {
+            return Some(ResyncReason::Configuration);
+        }
+        (self.is_behind() && !log.reaches(cursor.version)).then_some(ResyncReason::TooOld)
     }
-    let removals = removals(conn, view, cursor, &reading, &log).await?;
-    // Whatever is counted, a change that shows must be a step.
-    let to = reading.place.number().max(cursor.number + 1);
-    let (counts, unseen, next) = (reading.counts(), reading.unseen(), reading.cursor(to));
-    let upserts = upserts(view, cursor, reading, &log)?;
-    Ok(Change::Patch(Patch { from: cursor.number, to, upserts, removals, counts, unseen, cursor: next }))
+
+    /// The cards that the client shows and that are not visible any more.
+    fn missing(&self) -> Vec<CardId> {
+        let visible: HashSet<CardId> = self.reading.visible.iter().map(|row| row.id).collect();
+        self.cursor.held.iter().copied().filter(|id| !visible.contains(id)).collect()
+    }
+
+    /// Those of the missing cards of which only the database can say why. What a filter hides was read along.
+    fn gone(&self, log: &Log) -> Gone<'_> {
+        let asks = self.view.filter.is_empty() && self.resync(log).is_none();
+        let cards = if asks { self.missing() } else { Vec::new() };
+        Gone { view: self.view, cards: cards.into_iter().filter(|id| log.closed(*id).is_none()).collect() }
+    }
+
+    fn change(self, log: &Log, present: &HashSet<(ContainerId, CardId)>) -> Result<Change> {
+        if let Some(reason) = self.resync(log) {
+            return Ok(Change::Resync(reason));
+        }
+        let Comparison { view, cursor, reading } = &self;
+        let (counts, unseen) = (reading.counts(), reading.unseen());
+        if !reading.differs(cursor) {
+            return Ok(Change::Nothing { counts, unseen, cursor: reading.advanced(cursor) });
+        }
+        let hidden: HashMap<CardId, bool> = reading.hidden.iter().map(|card| (card.id, card.matches)).collect();
+        let reason = |id: CardId| match (log.closed(id), hidden.get(&id)) {
+            (Some(closed), _) => closed,
+            (None, Some(true)) => RemovalReason::Limit,
+            (None, Some(false)) => RemovalReason::Filter,
+            (None, None) if present.contains(&(view.container, id)) => RemovalReason::Limit,
+            (None, None) => RemovalReason::Stream,
+        };
+        let removals = self.missing().into_iter().map(|card| Removal { card, reason: reason(card) }).collect();
+        // Whatever is counted, a change that shows must be a step.
+        let to = reading.place.number().max(cursor.number + 1);
+        let (from, next) = (cursor.number, reading.cursor(to));
+        let upserts = upserts(view, cursor, self.reading, log)?;
+        Ok(Change::Patch(Patch { from, to, upserts, removals, counts, unseen, cursor: next }))
+    }
 }
 
 fn upserts(view: &View, cursor: &Cursor, reading: Reading, log: &Log) -> Result<Vec<Upsert>> {
@@ -154,65 +198,74 @@ fn upserts(view: &View, cursor: &Cursor, reading: Reading, log: &Log) -> Result<
         .collect()
 }
 
-async fn removals(
-    conn: &AsyncPgConnection,
-    view: &View,
-    cursor: &Cursor,
-    reading: &Reading,
-    log: &Log,
-) -> Result<Vec<Removal>> {
-    let visible: HashSet<CardId> = reading.visible.iter().map(|row| row.id).collect();
-    let gone: Vec<CardId> = cursor.held.iter().copied().filter(|id| !visible.contains(id)).collect();
-    let closed = |id: &CardId| match log.last.get(id)? {
-        Op::Complete => Some(RemovalReason::Complete),
-        Op::Dismiss => Some(RemovalReason::Dismiss),
-        Op::Snooze => Some(RemovalReason::Snooze),
-        Op::Cancel => Some(RemovalReason::Cancel),
-        Op::Expire => Some(RemovalReason::Expire),
-        Op::Delete => Some(RemovalReason::Delete),
-        Op::Publish | Op::Unsnooze | Op::Update | Op::Displayed => None,
-    };
-    let unexplained: Vec<CardId> = gone.iter().copied().filter(|id| closed(id).is_none()).collect();
-    let mut outside: HashMap<CardId, RemovalReason> = HashMap::new();
-    if !unexplained.is_empty() {
-        if view.filter.is_empty() {
-            let present = read::still_in_stream(conn, view, &unexplained).await?;
-            outside.extend(present.into_iter().map(|id| (id, RemovalReason::Limit)));
-        }
-        outside.extend(
-            reading
-                .hidden
-                .iter()
-                .map(|card| (card.id, if card.matches { RemovalReason::Limit } else { RemovalReason::Filter })),
-        );
-    }
-    let reason = |id: &CardId| closed(id).or(outside.get(id).copied()).unwrap_or(RemovalReason::Stream);
-    Ok(gone.iter().map(|id| Removal { card: *id, reason: reason(id) }).collect())
-}
-
 /// What happened to each card since a version.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Log {
     last: HashMap<CardId, Op>,
     earliest: Option<i64>,
 }
 
 impl Log {
-    async fn load(conn: &AsyncPgConnection, view: &View, version: i64, now: Time) -> Result<Log> {
-        let rows: Vec<(i64, CardId, String)> = feed_changes::table
-            .filter(feed_changes::environment_id.eq(view.env).and(feed_changes::customer_id.eq(view.customer)))
-            .filter(feed_changes::version.gt(version).and(feed_changes::created_at.ge(now.minus(KEPT))))
-            .order(feed_changes::version)
-            .select((feed_changes::version, feed_changes::card_id, feed_changes::op))
-            .load(&mut &*conn)
-            .await?;
-        let earliest = rows.as_slice().first().map(|(version, ..)| *version);
-        let last = rows.into_iter().filter_map(|(_, card, op)| Some((card, Op::parse(&op)?))).collect();
-        Ok(Log { last, earliest })
-    }
-
     /// Whether nothing between `version` and the first change is missing.
     fn reaches(&self, version: i64) -> bool {
         self.earliest.is_some_and(|earliest| earliest == version + 1)
     }
+
+    /// How the card came to its end, if it did.
+    fn closed(&self, card: CardId) -> Option<RemovalReason> {
+        match self.last.get(&card)? {
+            Op::Complete => Some(RemovalReason::Complete),
+            Op::Dismiss => Some(RemovalReason::Dismiss),
+            Op::Snooze => Some(RemovalReason::Snooze),
+            Op::Cancel => Some(RemovalReason::Cancel),
+            Op::Expire => Some(RemovalReason::Expire),
+            Op::Delete => Some(RemovalReason::Delete),
+            Op::Publish | Op::Unsnooze | Op::Update | Op::Displayed => None,
+        }
+    }
+}
+
+/// The changes since each cursor, of those that are behind.
+async fn logs(conn: &AsyncPgConnection, comparisons: &[Comparison<'_>], now: Time) -> Result<Vec<Log>> {
+    #[derive(QueryableByName)]
+    struct Logged {
+        #[diesel(sql_type = Integer)]
+        number: i32,
+        #[diesel(sql_type = BigInt)]
+        version: i64,
+        #[diesel(sql_type = SqlUuid)]
+        card_id: CardId,
+        #[diesel(sql_type = Text)]
+        op: String,
+    }
+    let behind = || comparisons.iter().zip(0_i32..).filter(|(comparison, _)| comparison.is_behind());
+    let mut logs = vec![Log::default(); comparisons.len()];
+    if behind().next().is_none() {
+        return Ok(logs);
+    }
+    let statement = sql_query(
+        "SELECT behind.number, f.version, f.card_id, f.op
+         FROM UNNEST($1::int[], $2::uuid[], $3::uuid[], $4::bigint[])
+            AS behind (number, environment_id, customer_id, version)
+         CROSS JOIN LATERAL (
+            SELECT f.version, f.card_id, f.op FROM feed_changes f
+            WHERE f.environment_id = behind.environment_id AND f.customer_id = behind.customer_id
+                AND f.version > behind.version AND f.created_at >= $5
+         ) f
+         ORDER BY behind.number, f.version",
+    )
+    .bind::<Array<Integer>, _>(behind().map(|(_, number)| number).collect::<Vec<_>>())
+    .bind::<Array<SqlUuid>, _>(behind().map(|(comparison, _)| comparison.view.env).collect::<Vec<_>>())
+    .bind::<Array<SqlUuid>, _>(behind().map(|(comparison, _)| comparison.view.customer).collect::<Vec<_>>())
+    .bind::<Array<BigInt>, _>(behind().map(|(comparison, _)| comparison.cursor.version).collect::<Vec<_>>())
+    .bind::<Timestamptz, _>(now.minus(KEPT));
+    let rows: Vec<Logged> = Prepared(statement).load(&mut &*conn).await?;
+    for row in rows {
+        let Some(log) = usize::try_from(row.number).ok().and_then(|number| logs.get_mut(number)) else { continue };
+        log.earliest.get_or_insert(row.version);
+        if let Some(op) = Op::parse(&row.op) {
+            log.last.insert(row.card_id, op);
+        }
+    }
+    Ok(logs)
 }

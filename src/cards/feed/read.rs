@@ -1,8 +1,10 @@
-//! The one statement that reads a feed: head, container and cards as they are at one instant.
+//! The one statement that reads feeds: for each its head, container and cards as they are at one instant.
+
+use std::collections::HashSet;
 
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Array, BigInt, Bool, Jsonb, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Integer, Jsonb, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde_json::Value;
 
@@ -12,9 +14,10 @@ use crate::cards::filter::Subject;
 use crate::clock::Time;
 use crate::db::{Prepared, StoredJson};
 use crate::error::{Code, Error, Result};
-use crate::ids::{CardId, LifecycleId, StreamId, TemplateId};
+use crate::ids::{CardId, ContainerId, EnvId, Id, LifecycleId, StreamId, TemplateId};
 
 /// Of which cards the content is read along.
+#[derive(Clone, Copy)]
 pub(super) enum Wanted<'a> {
     Everything,
     /// Cards that the cursor does not hold, or that changed since.
@@ -69,6 +72,9 @@ pub(super) struct Row {
 /// A container without cards is one row of nulls beside the place.
 #[derive(QueryableByName)]
 struct Found {
+    /// Which of the views it answers, from 1.
+    #[diesel(sql_type = BigInt)]
+    number: i64,
     #[diesel(sql_type = SqlUuid)]
     stream_id: StreamId,
     #[diesel(sql_type = BigInt)]
@@ -129,86 +135,138 @@ struct FoundCard {
     filter_metadata: Option<Value>,
 }
 
-/// Without a filter the limit is the database's; with one, every card of the stream is looked at.
+/// Without a filter the limit is the database's; with one, every card of the stream is looked at. The cards that the
+/// clients hold come in one array, from which each view has a slice.
 const STATEMENT: &str = "
-    WITH place AS (
+    SELECT asked.number, place.stream_id, place.card_limit, place.exposed, place.granted, place.epoch, place.version,
+        place.mark, card.*
+    FROM UNNEST($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::bool[], $7::bool[], $8::bigint[],
+            $9::int[], $10::int[], $11::bool[]) WITH ORDINALITY
+        AS asked (environment_id, customer_id, container_id, sdk_key_id, platform, unfiltered, contents, version,
+            held_from, held_to, reads_values, number)
+    CROSS JOIN LATERAL (
         SELECT k.stream_id, k.card_limit::bigint AS card_limit, s.built_in, e.expose_metadata_to_sdk AS exposed,
             COALESCE(h.epoch, 0) AS epoch, COALESCE(h.version, 0) AS version,
             k.revision::bigint + s.revision - 2 AS mark,
             EXISTS (SELECT FROM container_keys g
-                WHERE g.environment_id = k.environment_id AND g.container_id = k.id AND g.sdk_key_id = $4) AS granted
+                WHERE g.environment_id = k.environment_id AND g.container_id = k.id
+                    AND g.sdk_key_id = asked.sdk_key_id) AS granted
         FROM containers k
         JOIN environments e ON e.id = k.environment_id
         JOIN streams s ON s.environment_id = k.environment_id AND s.id = k.stream_id
-        LEFT JOIN feed_heads h ON h.environment_id = k.environment_id AND h.customer_id = $2
-        WHERE k.environment_id = $1 AND k.id = $3
-    )
-    SELECT place.stream_id, place.card_limit, place.exposed, place.granted, place.epoch, place.version,
-        place.mark, card.*
-    FROM place LEFT JOIN LATERAL (
+        LEFT JOIN feed_heads h ON h.environment_id = k.environment_id AND h.customer_id = asked.customer_id
+        WHERE k.environment_id = asked.environment_id AND k.id = asked.container_id
+    ) place
+    LEFT JOIN LATERAL (
         SELECT c.id, c.template_id, c.template_name, c.lifecycle_id, c.priority, c.active_since, c.created_at,
             c.updated_at, c.expires_at, c.is_test, c.unseen, c.feed_version, count(*) OVER () AS total,
             CASE WHEN w.wanted THEN c.definition END AS definition,
             CASE WHEN w.wanted THEN c.runtime_variables END AS runtime_variables,
             CASE WHEN w.wanted AND place.exposed THEN c.metadata END AS metadata,
-            CASE WHEN $10 THEN c.variables END AS variables,
-            CASE WHEN $10 THEN c.detail END AS detail,
-            CASE WHEN $10 THEN c.metadata END AS filter_metadata
+            CASE WHEN asked.reads_values THEN c.variables END AS variables,
+            CASE WHEN asked.reads_values THEN c.detail END AS detail,
+            CASE WHEN asked.reads_values THEN c.metadata END AS filter_metadata
         FROM cards c
-        CROSS JOIN LATERAL (SELECT $7 AND (c.feed_version > $8 OR c.id <> ALL ($9)) AS wanted) w
-        WHERE c.environment_id = $1 AND c.customer_id = $2 AND c.status = 'active'
-            AND ($5 IS NULL OR $5 = ANY (c.target_platforms))
+        CROSS JOIN LATERAL (SELECT asked.contents AND (c.feed_version > asked.version
+            OR c.id <> ALL (($12::uuid[])[asked.held_from:asked.held_to])) AS wanted) w
+        WHERE c.environment_id = asked.environment_id AND c.customer_id = asked.customer_id AND c.status = 'active'
+            AND (asked.platform IS NULL OR asked.platform = ANY (c.target_platforms))
             AND (place.built_in OR place.stream_id = ANY (c.stream_ids)
                 OR (c.stream_ids IS NULL AND EXISTS (SELECT FROM stream_templates t
-                    WHERE t.environment_id = $1 AND t.stream_id = place.stream_id AND t.template_id = c.template_id)))
+                    WHERE t.environment_id = asked.environment_id AND t.stream_id = place.stream_id
+                        AND t.template_id = c.template_id)))
         ORDER BY c.priority, c.active_since DESC, c.created_at DESC, c.id
-        LIMIT CASE WHEN $6 THEN place.card_limit END
+        LIMIT CASE WHEN asked.unfiltered THEN place.card_limit END
     ) card ON place.granted
-    ORDER BY card.priority, card.active_since DESC, card.created_at DESC, card.id";
+    ORDER BY asked.number, card.priority, card.active_since DESC, card.created_at DESC, card.id";
 
 /// Reads the feed of a view. Unknown containers are `not_found`, others `key_not_granted`.
 pub(super) async fn read(conn: &AsyncPgConnection, view: &View, wanted: Wanted<'_>) -> Result<Reading> {
-    let (contents, version, held): (bool, i64, &[CardId]) = match wanted {
-        Wanted::Everything => (true, -1, &[]),
-        Wanted::Since(cursor) => (true, cursor.version, &cursor.held[..]),
-        Wanted::Nothing => (false, -1, &[]),
-    };
-    let statement = sql_query(STATEMENT)
-        .bind::<SqlUuid, _>(view.env)
-        .bind::<SqlUuid, _>(view.customer)
-        .bind::<SqlUuid, _>(view.container)
-        .bind::<SqlUuid, _>(view.key)
-        .bind::<Nullable<Text>, _>(view.platform.as_deref())
-        .bind::<Bool, _>(view.filter.is_empty())
-        .bind::<Bool, _>(contents)
-        .bind::<BigInt, _>(version)
-        .bind::<Array<SqlUuid>, _>(held)
-        .bind::<Bool, _>(view.filter.reads_values());
-    let found: Vec<Found> = Prepared(statement).load(&mut &*conn).await?;
-    Reading::new(view, found)
+    let reading = read_many(conn, &[(view, wanted)]).await?.pop();
+    reading.ok_or_else(|| Error::internal("a view was not answered"))?
 }
 
-/// Those of some cards that are active in the stream of the view, whatever its limit.
-pub(super) async fn still_in_stream(conn: &AsyncPgConnection, view: &View, cards: &[CardId]) -> Result<Vec<CardId>> {
+/// Reads the feeds of some views, each as [`read`] does.
+pub(super) async fn read_many(conn: &AsyncPgConnection, asked: &[(&View, Wanted<'_>)]) -> Result<Vec<Result<Reading>>> {
+    let each = |column: fn(&View) -> uuid::Uuid| asked.iter().map(|(view, _)| column(view)).collect::<Vec<_>>();
+    let (mut held, mut slices): (Vec<CardId>, Vec<(i32, i32)>) = (Vec::new(), Vec::with_capacity(asked.len()));
+    for (_, wanted) in asked {
+        let from = held.len() + 1;
+        if let Wanted::Since(cursor) = wanted {
+            held.extend(cursor.held.iter());
+        }
+        slices.push((i32::try_from(from).map_err(Error::internal)?, i32::try_from(held.len()).map_err(Error::internal)?));
+    }
+    let (held_from, held_to): (Vec<i32>, Vec<i32>) = slices.into_iter().unzip();
+    let versions = asked.iter().map(|(_, wanted)| match wanted {
+        Wanted::Since(cursor) => cursor.version,
+        Wanted::Everything | Wanted::Nothing => -1,
+    });
+    let statement = sql_query(STATEMENT)
+        .bind::<Array<SqlUuid>, _>(each(|view| view.env.uuid()))
+        .bind::<Array<SqlUuid>, _>(each(|view| view.customer.uuid()))
+        .bind::<Array<SqlUuid>, _>(each(|view| view.container.uuid()))
+        .bind::<Array<SqlUuid>, _>(each(|view| view.key.uuid()))
+        .bind::<Array<Nullable<Text>>, _>(asked.iter().map(|(view, _)| view.platform.as_deref()).collect::<Vec<_>>())
+        .bind::<Array<Bool>, _>(asked.iter().map(|(view, _)| view.filter.is_empty()).collect::<Vec<_>>())
+        .bind::<Array<Bool>, _>(asked.iter().map(|(_, wanted)| !matches!(wanted, Wanted::Nothing)).collect::<Vec<_>>())
+        .bind::<Array<BigInt>, _>(versions.collect::<Vec<_>>())
+        .bind::<Array<Integer>, _>(held_from)
+        .bind::<Array<Integer>, _>(held_to)
+        .bind::<Array<Bool>, _>(asked.iter().map(|(view, _)| view.filter.reads_values()).collect::<Vec<_>>())
+        .bind::<Array<SqlUuid>, _>(held);
+    let found: Vec<Found> = Prepared(statement).load(&mut &*conn).await?;
+    let mut found = found.into_iter().peekable();
+    let readings = asked.iter().zip(1_i64..).map(|((view, _), number)| {
+        let rows = std::iter::from_fn(|| found.next_if(|row| row.number == number));
+        Reading::new(view, rows.collect())
+    });
+    Ok(readings.collect())
+}
+
+/// Cards that a client of a view held and does not see any more.
+pub(super) struct Gone<'a> {
+    pub view: &'a View,
+    pub cards: Vec<CardId>,
+}
+
+/// Those of the cards that are active in the stream of their view, whatever its limit.
+pub(super) async fn still_in_stream(conn: &AsyncPgConnection, gone: &[Gone<'_>]) -> Result<HashSet<(ContainerId, CardId)>> {
     #[derive(QueryableByName)]
     struct Present {
         #[diesel(sql_type = SqlUuid)]
+        container_id: ContainerId,
+        #[diesel(sql_type = SqlUuid)]
         id: CardId,
     }
+    let mut columns: (Vec<EnvId>, Vec<ContainerId>, Vec<CardId>) = Default::default();
+    for gone in gone {
+        for card in &gone.cards {
+            columns.0.push(gone.view.env);
+            columns.1.push(gone.view.container);
+            columns.2.push(*card);
+        }
+    }
+    if columns.0.is_empty() {
+        return Ok(HashSet::new());
+    }
     let statement = sql_query(
-        "SELECT c.id FROM cards c
-         JOIN containers k ON k.environment_id = c.environment_id AND k.id = $2
+        "SELECT gone.container_id, c.id
+         FROM UNNEST($1::uuid[], $2::uuid[], $3::uuid[]) AS gone (environment_id, container_id, card_id)
+         JOIN cards c ON c.environment_id = gone.environment_id AND c.id = gone.card_id
+         JOIN containers k ON k.environment_id = gone.environment_id AND k.id = gone.container_id
          JOIN streams s ON s.environment_id = k.environment_id AND s.id = k.stream_id
-         WHERE c.environment_id = $1 AND c.id = ANY ($3) AND c.status = 'active'
+         WHERE c.status = 'active'
             AND (s.built_in OR s.id = ANY (c.stream_ids)
                 OR (c.stream_ids IS NULL AND EXISTS (SELECT FROM stream_templates t
-                    WHERE t.environment_id = $1 AND t.stream_id = s.id AND t.template_id = c.template_id)))",
+                    WHERE t.environment_id = c.environment_id AND t.stream_id = s.id
+                        AND t.template_id = c.template_id)))",
     )
-    .bind::<SqlUuid, _>(view.env)
-    .bind::<SqlUuid, _>(view.container)
-    .bind::<Array<SqlUuid>, _>(cards);
+    .bind::<Array<SqlUuid>, _>(columns.0)
+    .bind::<Array<SqlUuid>, _>(columns.1)
+    .bind::<Array<SqlUuid>, _>(columns.2);
     let present: Vec<Present> = Prepared(statement).load(&mut &*conn).await?;
-    Ok(present.into_iter().map(|card| card.id).collect())
+    Ok(present.into_iter().map(|card| (card.container_id, card.id)).collect())
 }
 
 impl Reading {
