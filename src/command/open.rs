@@ -7,6 +7,7 @@ use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use url::Url;
 
@@ -56,6 +57,7 @@ pub struct Opened {
 
 impl Opened {
     pub async fn open(config: Config) -> Result<Opened> {
+        raise_file_limit();
         let listener = TcpListener::bind(config.listen)
             .await
             .map_err(|error| Error::internal(format!("cannot listen on {}: {error}", config.listen)))?;
@@ -105,4 +107,12 @@ fn make_master_key(path: &Path) -> Result<[u8; 32]> {
     };
     write().map_err(|error| Error::internal(format!("{} cannot be written: {error}", path.display())))?;
     Ok(key)
+}
+
+/// Each connection is an open file, and the limit that shells give is made for other programs.
+fn raise_file_limit() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }

@@ -34,7 +34,8 @@ impl Process {
         let _ = fs::remove_file(&ready_file);
         let log = fs::OpenOptions::new().create(true).append(true).open(directory.join("server.log")).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_cardwire"))
-            .args(["demo", "--listen", "127.0.0.1:0", "--rest-rate", "100000", "--token-rate", "1000", "--data-dir"])
+            .args(["demo", "--listen", "127.0.0.1:0", "--rest-rate", "100000", "--token-rate", "1000"])
+            .args(["--address-connections", "20000", "--data-dir"])
             .arg(directory)
             .arg("--ready-file")
             .arg(&ready_file)
@@ -76,6 +77,20 @@ impl Process {
         ];
         let body = json!({ "query": query, "variables": variables }).to_string();
         self.client.try_send("POST", "/graphql", &headers, body).await.ok()
+    }
+
+    /// A gauge or counter of the server.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let text = self.client.get("", "/metrics").await.text;
+        let line = text.lines().find(|line| line.split([' ', '{']).next() == Some(name));
+        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0.0)
+    }
+
+    /// Resident memory in kilobytes.
+    pub fn memory(&self) -> u64 {
+        let pid = self.child.id().to_string();
+        let output = Command::new("ps").args(["-o", "rss=", "-p", &pid]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
     }
 
     pub fn kill(mut self) {

@@ -139,6 +139,8 @@ async fn a_peer_that_never_reads_is_ended() {
     let address: std::net::SocketAddr = test.origin.trim_start_matches("http://").parse().unwrap();
     let mut raw = raw_upgrade(address).await;
     raw.write_all(&masked(&json!({"type": "connection_init"}).to_string())).await.unwrap();
+    // Counting begins with the first look.
+    test.client.get("", "/metrics").await;
     // Answers of half a megabyte each fill what the kernel holds for a peer; the write deadline is ten seconds.
     let query = "{ __schema { types { name description fields { name description args { name description type { name ofType { name ofType { name } } } } type { name ofType { name ofType { name } } } } } } }";
     for number in 0..40 {
@@ -151,6 +153,8 @@ async fn a_peer_that_never_reads_is_ended() {
         }
     };
     tokio::time::timeout(Duration::from_secs(30), ended).await.expect("the peer is still there");
+    let metrics = test.client.get("", "/metrics").await.text;
+    assert!(metrics.contains("cardwire_websocket_slow_closes 1"), "it was not ended for reading too slowly");
 }
 
 /// The bytes of a text frame as clients send it.
