@@ -77,9 +77,12 @@ async fn sweep_containers(app: &App) -> Result<()> {
         return Ok(());
     }
     let (environments, containers): (Vec<EnvId>, Vec<ContainerId>) = watched.into_iter().unzip();
-    // One number for both revisions: it changes when either does.
+    // One number for both revisions and what is exposed: it changes when one of them does.
     let statement = sql_query(
-        "SELECT k.environment_id, k.id, (k.revision::bigint << 32) + s.revision AS mark FROM containers k
+        "SELECT k.environment_id, k.id, (k.revision::bigint << 32) + (s.revision::bigint << 1)
+             + e.expose_metadata_to_sdk::int AS mark
+         FROM containers k
+         JOIN environments e ON e.id = k.environment_id
          JOIN streams s ON s.environment_id = k.environment_id AND s.id = k.stream_id
          JOIN UNNEST($1::uuid[], $2::uuid[]) AS watched (environment_id, id)
              ON watched.environment_id = k.environment_id AND watched.id = k.id",

@@ -10,10 +10,10 @@ use crate::app::App;
 use crate::ids::{CardId, Id, StreamId};
 use crate::secret::{hmac_sha256, same};
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 const SEAL: usize = 16;
-/// Format, epoch, version, number, total, stream.
-const FIXED: usize = 1 + 8 + 8 + 8 + 8 + 16;
+/// Format, epoch, version, number, total, stream, exposed.
+const FIXED: usize = 1 + 8 + 8 + 8 + 8 + 16 + 1;
 
 /// What a client holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct Cursor {
     pub(super) number: i64,
     pub(super) total: i64,
     pub(super) stream: StreamId,
+    /// Whether the cards came with the metadata of their start requests.
+    pub(super) exposed: bool,
     /// The cards that the client shows, in order.
     pub(super) held: Arc<[CardId]>,
 }
@@ -44,6 +46,7 @@ impl Cursor {
     /// Whether a client that stands here holds what one holds that stands there.
     pub(super) fn holds_what(&self, other: &Cursor) -> bool {
         (self.number, self.epoch, self.total, self.stream) == (other.number, other.epoch, other.total, other.stream)
+            && self.exposed == other.exposed
             && self.held == other.held
     }
 
@@ -56,6 +59,7 @@ impl Cursor {
             bytes.extend(number.to_be_bytes());
         }
         bytes.extend(self.stream.uuid().as_bytes());
+        bytes.push(u8::from(self.exposed));
         for card in self.held.iter() {
             bytes.extend(card.uuid().as_bytes());
         }
@@ -78,6 +82,7 @@ impl Cursor {
         let (fixed, held) = body.split_at_checked(FIXED)?;
         let (format, fixed) = fixed.split_first()?;
         let (numbers, stream) = fixed.split_at_checked(32)?;
+        let (exposed, stream) = stream.split_last()?;
         if *format != FORMAT || held.len() % 16 != 0 {
             return None;
         }
@@ -89,6 +94,7 @@ impl Cursor {
             number: number(2)?,
             total: number(3)?,
             stream: StreamId::from_uuid(uuid::Uuid::from_slice(stream).ok()?),
+            exposed: *exposed == 1,
             held: held.chunks_exact(16).map(card).collect::<Option<_>>()?,
         })
     }
@@ -144,6 +150,7 @@ mod tests {
             number: 8,
             total: 2,
             stream: ids.unguessable(),
+            exposed: true,
             held: [ids.unguessable(), ids.unguessable()].into(),
         };
         let mut body = vec![FORMAT];
@@ -151,6 +158,7 @@ mod tests {
             body.extend(number.to_be_bytes());
         }
         body.extend(cursor.stream.uuid().as_bytes());
+        body.push(1);
         for card in cursor.held.iter() {
             body.extend(card.uuid().as_bytes());
         }

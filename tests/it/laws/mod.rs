@@ -6,4 +6,4 @@ mod isolation;
 mod migrations;
 mod payloads;
 mod routes;
-mod schema;
+pub mod schema;

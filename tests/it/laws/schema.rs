@@ -58,7 +58,7 @@ fn operations(sdl: &str) -> Vec<Operation> {
     found
 }
 
-pub(super) fn kind<'a>(schema: &'a ServiceDocument, name: &str) -> Option<&'a TypeKind> {
+pub fn kind<'a>(schema: &'a ServiceDocument, name: &str) -> Option<&'a TypeKind> {
     schema.definitions.iter().find_map(|definition| match definition {
         TypeSystemDefinition::Type(of) if of.node.name.node == name => Some(&of.node.kind),
         _ => None,
