@@ -101,6 +101,8 @@ async fn listen(
     request.headers_mut().insert("sec-websocket-protocol", "graphql-transport-ws".parse().unwrap());
     let (mut socket, _) = tokio_tungstenite::connect_async(request).await.unwrap();
     socket.send(Message::Text(init.to_string().into())).await.unwrap();
+    let acknowledged = socket.next().await;
+    assert!(matches!(&acknowledged, Some(Ok(Message::Text(_)))), "{acknowledged:?}");
     socket.send(Message::Text(subscribe.to_string().into())).await.unwrap();
     let mut first = true;
     while let Some(Ok(message)) = socket.next().await {

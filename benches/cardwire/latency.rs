@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use cardwire::ids::{CardId, Id};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -14,7 +15,8 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use crate::report::{Report, millis, percentile};
 use crate::subject::Subject;
 
-const QUERY: &str = "subscription($c: ID!) { feed(containerId: $c) { __typename ... on FeedPatch { upserts { card { id metadata { activeSince } } } } } }";
+const QUERY: &str =
+    "subscription($c: ID!) { feed(containerId: $c) { __typename ... on FeedPatch { upserts { card { id } } } } }";
 const ROUNDS: usize = 400;
 const GAP: Duration = Duration::from_millis(15);
 
@@ -22,9 +24,10 @@ pub async fn run(subject: &Subject, report: &mut Report) {
     report.section(
         "Commit to subscriber",
         "Each subscriber has a personal feed on a socket of its own. Cards are sent one at a time to random subscribers; \
-         the time runs from the commit that publishes the card (`published_at` to the millisecond) to the moment the \
-         patch is parsed by the client on the same machine. \"Answer to patch\" runs from the answer of `/start` \
-         instead, so it includes the flow engine.",
+         the time runs from the commit of the transaction that publishes the card, as Postgres notes it \
+         (`track_commit_timestamp`, before the log is flushed to disk), to the moment the client on the same machine \
+         has the patch. \"Answer to patch\" runs from the answer of `/start` instead, so it includes the flow engine. \
+         Half load: flows for customers who do not listen, at half of the rate that was just measured.",
     );
     let token = subject.token("events").await;
     crate::feed::raise_file_limit();
@@ -98,17 +101,18 @@ impl Load {
 struct Arrival {
     customer: usize,
     at: Instant,
+    /// Microseconds of the wall clock.
     wall: i64,
-    published: i64,
+    card: CardId,
 }
 
 #[expect(clippy::disallowed_methods, reason = "both ends read the wall clock of one machine")]
 fn wall() -> i64 {
-    jiff::Timestamp::now().as_millisecond()
+    jiff::Timestamp::now().as_microsecond()
 }
 
 async fn measure(subject: &Subject, token: &str, subscribers: usize) -> (Vec<Duration>, Vec<Duration>) {
-    let (arrivals, mut arrived) = mpsc::unbounded_channel();
+    let (told, mut arrived) = mpsc::unbounded_channel();
     let mut sockets = JoinSet::new();
     let ready = Arc::new(tokio::sync::Semaphore::new(0));
     for index in 0..subscribers {
@@ -118,17 +122,17 @@ async fn measure(subject: &Subject, token: &str, subscribers: usize) -> (Vec<Dur
             subject.url("/graphql").replace("http", "ws"),
             subject.text("/containerId"),
         );
-        let (arrivals, ready) = (arrivals.clone(), ready.clone());
-        sockets.spawn(async move { listen(index, &url, &token, &container, &ready, &arrivals).await });
+        let (told, ready) = (told.clone(), ready.clone());
+        sockets.spawn(async move { listen(index, &url, &token, &container, &ready, &told).await });
         if index % 50 == 49 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
     let all = u32::try_from(subscribers).unwrap();
-    let settled = tokio::time::timeout(Duration::from_secs(30), ready.acquire_many(all)).await;
+    let settled = tokio::time::timeout(Duration::from_secs(60), ready.acquire_many(all)).await;
     settled.expect("every subscriber gets its snapshot").unwrap().forget();
     let mut answered: HashMap<usize, Instant> = HashMap::new();
-    let (mut from_commit, mut from_answer) = (Vec::new(), Vec::new());
+    let (mut arrivals, mut from_answer) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         let index = (round * 7919) % subscribers;
         subject.start_flows(token, &[format!("latency-{subscribers}-{index}")]).await;
@@ -138,11 +142,32 @@ async fn measure(subject: &Subject, token: &str, subscribers: usize) -> (Vec<Dur
         if let Some(answered) = answered.remove(&arrival.customer) {
             from_answer.push(arrival.at.saturating_duration_since(answered));
         }
-        from_commit.push(Duration::from_millis(u64::try_from(arrival.wall - arrival.published).unwrap_or(0)));
+        arrivals.push((arrival.card, arrival.wall));
         tokio::time::sleep(GAP).await;
     }
     sockets.abort_all();
-    (from_commit, from_answer)
+    let commits = commits(subject).await;
+    let from_commit = arrivals.iter().map(|(card, wall)| {
+        let committed = commits.get(card).copied().unwrap_or(i64::MAX);
+        Duration::from_micros(u64::try_from(wall - committed).expect("a patch comes after its commit"))
+    });
+    (from_commit.collect(), from_answer)
+}
+
+/// When each card was published, in microseconds of the wall clock.
+async fn commits(subject: &Subject) -> HashMap<CardId, i64> {
+    let rows = subject
+        .rows(
+            "SELECT card_id::text, (extract(epoch FROM pg_xact_commit_timestamp(xmin)) * 1000000)::bigint
+             FROM feed_changes WHERE op = 'publish'",
+        )
+        .await;
+    rows.iter()
+        .map(|row| {
+            let card: String = row.get(0);
+            (CardId::from_uuid(uuid::Uuid::parse_str(&card).unwrap()), row.get(1))
+        })
+        .collect()
 }
 
 async fn listen(
@@ -170,9 +195,8 @@ async fn listen(
         match feed["__typename"].as_str() {
             Some("FeedSnapshot") => ready.add_permits(1),
             Some("FeedPatch") => {
-                let since = feed["upserts"][0]["card"]["metadata"]["activeSince"].as_str().unwrap_or_default();
-                let published = since.parse::<jiff::Timestamp>().map_or(wall, jiff::Timestamp::as_millisecond);
-                let _ = arrivals.send(Arrival { customer: index, at, wall, published });
+                let card = feed["upserts"][0]["card"]["id"].as_str().unwrap_or_default();
+                let _ = arrivals.send(Arrival { customer: index, at, wall, card: CardId::parse(card).unwrap() });
             }
             _ => assert!(message["type"] != "error", "{message}"),
         }

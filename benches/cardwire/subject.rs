@@ -1,6 +1,7 @@
 //! The server under measurement: `cardwire demo` in a process of its own.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -19,6 +20,10 @@ impl Subject {
     pub async fn start() -> Subject {
         let directory = std::env::temp_dir().join(format!("cardwire-bench-{}", std::process::id()));
         let _ = fs::remove_dir_all(&directory);
+        // The first start makes the cluster; the second finds it with a setting that tells when commits happened.
+        drop(Subject::start_in(directory.clone()).await);
+        let settings = fs::OpenOptions::new().append(true).open(directory.join("postgres/cluster/postgresql.auto.conf"));
+        writeln!(settings.unwrap(), "track_commit_timestamp = on").unwrap();
         Subject::start_in(directory).await
     }
 
@@ -110,13 +115,17 @@ impl Subject {
 
     /// A number from the server's database.
     pub async fn count(&self, query: &str) -> i64 {
+        self.rows(query).await.remove(0).get(0)
+    }
+
+    /// Rows from the server's database.
+    pub async fn rows(&self, query: &str) -> Vec<tokio_postgres::Row> {
         let (client, connection) = tokio_postgres::connect(&self.database().1, tokio_postgres::NoTls).await.unwrap();
         let driving = async { connection.await.unwrap() };
         let asking = async {
-            let row = client.query_one(query, &[]).await.unwrap();
-            let number: i64 = row.get(0);
+            let rows = client.query(query, &[]).await.unwrap();
             drop(client);
-            number
+            rows
         };
         tokio::join!(asking, driving).0
     }
