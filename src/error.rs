@@ -94,6 +94,16 @@ impl Error {
         Error::from_violations(vec![Violation { code, detail: detail.into(), pointer: None, parameter: None }])
     }
 
+    /// The same for somebody else who is concerned by it. What caused it stays with the first.
+    pub fn for_another(&self) -> Error {
+        let Inner { violations, retry_after_seconds, .. } = &*self.0;
+        Error(Box::new(Inner {
+            violations: violations.clone(),
+            retry_after_seconds: *retry_after_seconds,
+            cause: None,
+        }))
+    }
+
     /// Several violations of one request. The list must not be empty.
     pub fn from_violations(violations: Vec<Violation>) -> Error {
         debug_assert!(!violations.is_empty(), "an error says at least one thing");

@@ -31,24 +31,31 @@ struct Inner {
     sockets: Sockets,
 }
 
+/// What is done at each ring, beside waking those who wait.
+type OnRing = Box<dyn Fn() + Send + Sync>;
+
 /// A bell, and the version that whoever waits for it has read.
 struct Bell {
     rung: AtomicU64,
     rung_at: Mutex<Instant>,
     notify: Notify,
+    on_ring: Option<OnRing>,
     read: AtomicI64,
 }
 
 impl Bell {
-    fn new() -> Bell {
+    fn new(on_ring: Option<OnRing>) -> Bell {
         let (rung, read) = (AtomicU64::new(0), AtomicI64::new(-1));
-        Bell { rung, rung_at: Mutex::new(Instant::now()), notify: Notify::new(), read }
+        Bell { rung, rung_at: Mutex::new(Instant::now()), notify: Notify::new(), on_ring, read }
     }
 
     fn ring(&self) {
         *self.rung_at.lock() = Instant::now();
         self.rung.fetch_add(1, Ordering::AcqRel);
         self.notify.notify_waiters();
+        if let Some(on_ring) = &self.on_ring {
+            on_ring();
+        }
     }
 }
 
@@ -83,27 +90,26 @@ impl<K: Copy + Eq + Hash> Rooms<K> {
     }
 
     fn ring(&self, key: K) {
-        if let Some(room) = self.0.lock().get(&key) {
-            room.bells.iter().for_each(|bell| bell.ring());
-        }
+        self.bells(key).iter().for_each(|bell| bell.ring());
     }
 
     /// Rings for those who have not read `version` yet.
     fn hear(&self, key: K, version: i64) {
-        if let Some(room) = self.0.lock().get(&key) {
-            for bell in room.bells.iter().filter(|bell| bell.read.load(Ordering::Acquire) < version) {
-                bell.ring();
-            }
-        }
+        let bells = self.bells(key);
+        bells.iter().filter(|bell| bell.read.load(Ordering::Acquire) < version).for_each(|bell| bell.ring());
     }
 
     /// Rings when what a sweep found is not what the sweep before found.
     fn find(&self, key: K, mark: i64) {
-        if let Some(room) = self.0.lock().get_mut(&key)
-            && room.found.replace(mark) != Some(mark)
-        {
-            room.bells.iter().for_each(|bell| bell.ring());
+        let news = self.0.lock().get_mut(&key).is_some_and(|room| room.found.replace(mark) != Some(mark));
+        if news {
+            self.ring(key);
         }
+    }
+
+    /// The bells of a room, to be rung when nothing is locked any more: who hears one may leave.
+    fn bells(&self, key: K) -> Vec<Arc<Bell>> {
+        self.0.lock().get(&key).map(|room| room.bells.clone()).unwrap_or_default()
     }
 
     fn keys(&self) -> Vec<K> {
@@ -118,7 +124,22 @@ impl Hub {
 
     /// Starts to listen to the cards of a customer as these containers show them.
     pub fn listen(&self, env: EnvId, customer: CustomerId, containers: &[ContainerId]) -> Listener {
-        let bell = Arc::new(Bell::new());
+        self.enter(env, customer, containers, Bell::new(None))
+    }
+
+    /// The same, and calls back at each ring. The call must be short: it holds up who announces.
+    pub fn listen_with(
+        &self,
+        env: EnvId,
+        customer: CustomerId,
+        containers: &[ContainerId],
+        on_ring: impl Fn() + Send + Sync + 'static,
+    ) -> Listener {
+        self.enter(env, customer, containers, Bell::new(Some(Box::new(on_ring))))
+    }
+
+    fn enter(&self, env: EnvId, customer: CustomerId, containers: &[ContainerId], bell: Bell) -> Listener {
+        let bell = Arc::new(bell);
         self.0.feeds.enter((env, customer), bell.clone());
         for container in containers {
             self.0.containers.enter((env, *container), bell.clone());

@@ -1,8 +1,9 @@
-//! Reads what changed for many followers with one statement.
+//! Reads what changed for many feeds with one statement.
 //!
-//! Whoever asks while a reading is under way waits for the next one, which answers all who wait by then. A quiet
-//! server so reads at once, and a busy one reads rarely and much. A reading runs in a task of its own: those who wait
-//! do not depend on the connection of the one who happened to ask first.
+//! A channel whose bell has rung waits here for its reading, and so does a client that comes back to a place where no
+//! channel stands. While a reading is under way the next ones gather, and one statement answers all who wait by then:
+//! a quiet server reads at once, a busy one rarely and much. Readings run in tasks of their own, so that nobody
+//! depends on the connection of the one who happened to come first.
 
 use std::sync::Arc;
 
@@ -11,16 +12,17 @@ use tokio::sync::oneshot;
 
 use super::patch::{self, Comparison};
 use super::read::{self, Wanted};
+use super::channel::{Channel, Reading};
 use super::{Change, Cursor, View};
 use crate::app::App;
 use crate::error::{Error, Result};
 
 /// Readings that run at once.
 const READERS: usize = 2;
-/// Followers that one reading answers.
+/// Feeds that one reading looks at.
 const MOST: usize = 100;
 
-/// Those who wait to hear what changed. Cheap to clone.
+/// Those who wait for a reading. Cheap to clone.
 #[derive(Clone, Default)]
 pub(super) struct Batches(Arc<Mutex<Queue>>);
 
@@ -30,10 +32,43 @@ struct Queue {
     reading: usize,
 }
 
-struct Question {
-    view: Arc<View>,
-    cursor: Cursor,
-    answer: oneshot::Sender<Result<Change>>,
+/// One who waits.
+enum Question {
+    Channel(Arc<Channel>),
+    Client { view: Arc<View>, cursor: Cursor, answer: oneshot::Sender<Result<Change>> },
+}
+
+/// One who is answered now.
+enum Asked {
+    Channel(Reading),
+    Client { view: Arc<View>, cursor: Cursor, answer: oneshot::Sender<Result<Change>> },
+}
+
+impl Question {
+    /// Begins the reading. `None`: the channel has nothing to be read from.
+    fn begin(self, app: &App) -> Option<Asked> {
+        match self {
+            Question::Channel(channel) => channel.begin_reading(app).map(Asked::Channel),
+            Question::Client { view, cursor, answer } => Some(Asked::Client { view, cursor, answer }),
+        }
+    }
+}
+
+impl Asked {
+    fn place(&self) -> (&View, &Cursor) {
+        match self {
+            Asked::Channel(reading) => (reading.view(), reading.from()),
+            Asked::Client { view, cursor, .. } => (view, cursor),
+        }
+    }
+
+    fn answer(self, change: Result<Change>) {
+        match self {
+            Asked::Channel(reading) => reading.end(change),
+            // Whoever does not wait any more has left.
+            Asked::Client { answer, .. } => drop(answer.send(change)),
+        }
+    }
 }
 
 /// The right to read. Given back at the end, also at that of a panic.
@@ -46,10 +81,19 @@ impl Batches {
     /// What changed since the cursor.
     pub async fn follow(&self, app: &App, view: &Arc<View>, cursor: &Cursor) -> Result<Change> {
         let (answer, answered) = oneshot::channel();
-        if let Some(turn) = self.wait(Question { view: view.clone(), cursor: cursor.clone(), answer }) {
+        self.ask(app, Question::Client { view: view.clone(), cursor: cursor.clone(), answer });
+        answered.await.map_err(Error::internal)?
+    }
+
+    /// Reads on for a channel.
+    pub fn channel(&self, app: &App, channel: Arc<Channel>) {
+        self.ask(app, Question::Channel(channel));
+    }
+
+    fn ask(&self, app: &App, question: Question) {
+        if let Some(turn) = self.wait(question) {
             tokio::spawn(serve(app.clone(), turn));
         }
-        answered.await.map_err(Error::internal)?
     }
 
     /// Adds one who waits. Gives a turn when so few read that another may begin.
@@ -88,44 +132,40 @@ impl Drop for Turn {
 
 async fn serve(app: App, mut turn: Turn) {
     while let Some(questions) = turn.next() {
-        answer(&app, questions).await;
+        let asked: Vec<Asked> = questions.into_iter().filter_map(|question| question.begin(&app)).collect();
+        if !asked.is_empty() {
+            answer(&app, asked).await;
+        }
     }
 }
 
-async fn answer(app: &App, questions: Vec<Question>) {
-    match changes(app, &questions).await {
-        Ok(changes) => {
-            for (question, change) in questions.into_iter().zip(changes) {
-                // Whoever does not wait any more has left.
-                let _ = question.answer.send(change);
-            }
-        }
+async fn answer(app: &App, asked: Vec<Asked>) {
+    match changes(app, &asked).await {
+        Ok(changes) => asked.into_iter().zip(changes).for_each(|(asked, change)| asked.answer(change)),
         Err(error) => {
-            let error = Arc::new(error);
-            for question in questions {
-                let _ = question.answer.send(Err(Error::unavailable(1, error.clone())));
-            }
+            tracing::error!(%error, "feeds could not be read");
+            asked.into_iter().for_each(|asked| asked.answer(Err(error.for_another())));
         }
     }
 }
 
-async fn changes(app: &App, questions: &[Question]) -> Result<Vec<Result<Change>>> {
+async fn changes(app: &App, asked: &[Asked]) -> Result<Vec<Result<Change>>> {
     let conn = app.read().await?;
-    let asked: Vec<_> =
-        questions.iter().map(|question| (&*question.view, Wanted::Since(&question.cursor))).collect();
-    let readings = read::read_many(&conn, &asked).await?;
+    let places: Vec<_> = asked.iter().map(Asked::place).collect();
+    let wanted: Vec<_> = places.iter().map(|(view, cursor)| (*view, Wanted::Since(cursor))).collect();
+    let readings = read::read_many(&conn, &wanted).await?;
     let mut refused = Vec::new();
-    let mut comparisons = Vec::with_capacity(questions.len());
-    for (place, (question, reading)) in questions.iter().zip(readings).enumerate() {
+    let mut comparisons = Vec::with_capacity(places.len());
+    for (number, ((view, cursor), reading)) in places.into_iter().zip(readings).enumerate() {
         match reading {
-            Ok(reading) => comparisons.push(Comparison { view: &question.view, cursor: &question.cursor, reading }),
-            Err(error) => refused.push((place, error)),
+            Ok(reading) => comparisons.push(Comparison { view, cursor, reading }),
+            Err(error) => refused.push((number, error)),
         }
     }
     let mut changes = patch::between(&conn, comparisons, app.clock().now()).await?;
     // In ascending order, so that each insertion puts those behind it where they belong.
-    for (place, error) in refused {
-        changes.insert(place, Err(error));
+    for (number, error) in refused {
+        changes.insert(number, Err(error));
     }
     Ok(changes)
 }

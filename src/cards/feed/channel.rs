@@ -1,23 +1,25 @@
 //! One feed that several subscriptions of this process follow: read once, told to all.
 //!
 //! Cast: a [`Channel`] is one view, held by whoever follows it. It knows how far it has read, and keeps the latest
-//! [`Step`]s. A follower has a [`Cursor`] and no queue: when it can take something it asks what leads from its cursor
-//! to now. One step is handed out as it is, several are merged into one. Whoever stands where no kept step begins is
-//! served from the database, so a channel is never needed to be right, only to be fast.
+//! [`Step`]s. When its bell rings it waits for a [`Reading`], and its followers hear of what that found. A follower has
+//! a [`Cursor`] and no queue: when it can take something it asks what leads from its cursor to now. One step is handed
+//! out as it is, several are merged into one. Whoever stands where no kept step begins is served from the database,
+//! so a channel is never needed to be right, only to be fast.
 //!
-//! Bells ring before reading is done, never after: each ring is counted, and a reading covers the rings that were
-//! counted before it began.
+//! Bells ring before reading is done, never after: a ring during a reading asks for another one.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::pin::pin;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
+use tokio::sync::Notify;
 
 use super::batch::Batches;
 use super::{Change, Cursor, Patch, Removal, ResyncReason, Upsert, UpsertReason, View};
 use crate::app::App;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ids::CardId;
 use crate::realtime::Listener;
 
@@ -38,10 +40,20 @@ impl Channels {
         if let Some(channel) = open.get(view).and_then(Weak::upgrade) {
             return channel;
         }
-        let listener = app.hub().listen(view.env, view.customer, &[view.container]);
-        let state = tokio::sync::Mutex::default();
         let view = Arc::new(view.clone());
-        let channel = Arc::new(Channel { home: self.clone(), view: view.clone(), listener, state });
+        let channel = Arc::new_cyclic(|channel: &Weak<Channel>| {
+            let on_ring = {
+                let (app, channel) = (app.clone(), channel.clone());
+                move || {
+                    if let Some(channel) = channel.upgrade() {
+                        channel.ring(&app);
+                    }
+                }
+            };
+            let listener = app.hub().listen_with(view.env, view.customer, &[view.container], on_ring);
+            let (state, news) = (Mutex::default(), Notify::new());
+            Channel { home: self.clone(), view: view.clone(), listener, state, news }
+        });
         open.insert(view, Arc::downgrade(&channel));
         channel
     }
@@ -56,7 +68,9 @@ pub struct Channel {
     home: Channels,
     view: Arc<View>,
     listener: Listener,
-    state: tokio::sync::Mutex<State>,
+    state: Mutex<State>,
+    /// Followers wait here.
+    news: Notify,
 }
 
 impl Drop for Channel {
@@ -105,9 +119,23 @@ pub enum Told {
 struct State {
     /// Where the newest step leads.
     at: Option<Cursor>,
-    /// Rings that the last reading covers.
-    covered: u64,
     steps: VecDeque<Arc<Step>>,
+    /// How often the followers were told to look.
+    news: u64,
+    /// Why there is nothing to follow.
+    refusal: Option<Error>,
+    turn: Turn,
+}
+
+/// Where a channel stands among those who are read.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Turn {
+    #[default]
+    Idle,
+    Waiting,
+    Reading,
+    /// It rang during the reading.
+    Again,
 }
 
 impl Channel {
@@ -120,41 +148,38 @@ impl Channel {
         self.listener.rung()
     }
 
-    /// Says what a follower has read by itself, which covers these rings.
-    pub async fn begin(&self, cursor: &Cursor, covered: u64) {
-        let mut state = self.state.lock().await;
-        if state.at.is_none() {
-            state.at = Some(cursor.clone());
-            state.covered = covered;
-            self.listener.has_read(cursor.version());
+    /// Says what a follower has read by itself, which covers these rings. Gives the news that it knows by that.
+    pub fn begin(self: &Arc<Self>, app: &App, cursor: &Cursor, covered: u64) -> u64 {
+        let known = {
+            let mut state = self.state.lock();
+            if state.at.is_none() {
+                state.at = Some(cursor.clone());
+                state.refusal = None;
+                self.listener.has_read(cursor.version());
+            }
+            let here = state.at.as_ref().is_some_and(|at| cursor.holds_what(at));
+            // Who stands elsewhere looks at once.
+            if here { state.news } else { state.news.wrapping_sub(1) }
+        };
+        if self.rung() > covered {
+            self.ring(app);
         }
+        known
     }
 
-    /// Waits for the next ring after those that the follower knows, and says what leads from its cursor to now.
+    /// Waits for news after those that the follower knows, and says what leads from its cursor to now.
     pub async fn next(self: &Arc<Self>, app: &App, cursor: &Cursor, known: &mut u64) -> Result<Told> {
-        *known = self.listener.rung_after(*known).await;
-        let told = self.since(app, cursor, *known).await?;
-        if matches!(told, Told::Step(_)) {
-            metrics::histogram!("cardwire_feed_lag_seconds").record(self.listener.since_rung().as_secs_f64());
-        }
-        Ok(told)
-    }
-
-    /// Reads at most once for everybody who asks about the same rings.
-    async fn since(self: &Arc<Self>, app: &App, cursor: &Cursor, rung: u64) -> Result<Told> {
-        {
-            let mut state = self.state.lock().await;
-            if state.covered < rung || state.at.is_none() {
-                self.read(app, &mut state, cursor).await?;
+        loop {
+            let mut news = pin!(self.news.notified());
+            // From here on nothing is missed, also before the first poll.
+            news.as_mut().enable();
+            if let Some(told) = self.look(cursor, known) {
+                match told? {
+                    Some(told) => return Ok(told),
+                    None => break,
+                }
             }
-            let told = state.lead_from(cursor);
-            if Arc::strong_count(self) == 1 {
-                // Nobody else will ask for what the only follower has.
-                state.steps.clear();
-            }
-            if let Some(told) = told {
-                return Ok(told);
-            }
+            news.await;
         }
         Ok(match super::follow(app, &self.view, cursor).await? {
             Change::Nothing { cursor, .. } => Told::Nothing(cursor),
@@ -163,34 +188,127 @@ impl Channel {
         })
     }
 
-    async fn read(&self, app: &App, state: &mut State, cursor: &Cursor) -> Result<()> {
-        let rung = self.listener.rung();
-        // What fails leaves nothing behind that could be wrong.
-        let from = state.at.take().unwrap_or_else(|| cursor.clone());
-        match super::follow(app, &self.view, &from).await {
-            Ok(Change::Nothing { cursor, .. }) => state.at = Some(cursor),
-            Ok(Change::Patch(patch)) => {
-                state.at = Some(patch.cursor.clone());
-                state.steps.push_back(Arc::new(Step::new(from, patch)));
-                if state.steps.len() > RING {
-                    state.steps.pop_front();
+    /// `None`: no news. `Some(None)`: no kept step begins at this cursor.
+    fn look(self: &Arc<Self>, cursor: &Cursor, known: &mut u64) -> Option<Result<Option<Told>>> {
+        let mut state = self.state.lock();
+        if state.news == *known {
+            return None;
+        }
+        *known = state.news;
+        match &state.refusal {
+            Some(refusal) => Some(Err(refusal.for_another())),
+            None => {
+                let told = state.lead_from(cursor);
+                if Arc::strong_count(self) == 1 {
+                    // Nobody else will ask for what the only follower has.
+                    state.steps.clear();
                 }
-            }
-            Ok(Change::Resync(_)) => state.steps.clear(),
-            Err(error) => {
-                state.steps.clear();
-                return Err(error);
+                Some(Ok(told))
             }
         }
-        state.covered = rung;
+    }
+
+    /// Asks for a reading, unless one is to come that has not begun.
+    fn ring(self: &Arc<Self>, app: &App) {
+        let before = {
+            let turn = &mut self.state.lock().turn;
+            let next = match turn {
+                Turn::Idle | Turn::Waiting => Turn::Waiting,
+                Turn::Reading | Turn::Again => Turn::Again,
+            };
+            std::mem::replace(turn, next)
+        };
+        if before == Turn::Idle {
+            self.home.batches.channel(app, self.clone());
+        }
+    }
+
+    /// Begins the reading that was asked for. `None`: nobody has begun to follow.
+    pub(super) fn begin_reading(self: Arc<Self>, app: &App) -> Option<Reading> {
+        let from = {
+            let mut state = self.state.lock();
+            state.turn = if state.at.is_some() { Turn::Reading } else { Turn::Idle };
+            state.at.clone()
+        };
+        from.map(|from| Reading { app: app.clone(), channel: self, from, ended: false })
+    }
+
+    fn end_reading(self: &Arc<Self>, app: &App, from: &Cursor, change: Result<Change>) {
+        let mut state = self.state.lock();
+        let again = state.turn == Turn::Again;
+        state.turn = if again { Turn::Waiting } else { Turn::Idle };
+        if state.take(from, change) {
+            state.news = state.news.wrapping_add(1);
+            metrics::histogram!("cardwire_feed_lag_seconds").record(self.listener.since_rung().as_secs_f64());
+        }
         if let Some(at) = &state.at {
             self.listener.has_read(at.version());
         }
-        Ok(())
+        drop(state);
+        self.news.notify_waiters();
+        if again {
+            self.home.batches.channel(app, self.clone());
+        }
+    }
+}
+
+/// A reading for a channel, which ends, come what may.
+pub(super) struct Reading {
+    app: App,
+    channel: Arc<Channel>,
+    from: Cursor,
+    ended: bool,
+}
+
+impl Reading {
+    pub fn view(&self) -> &View {
+        &self.channel.view
+    }
+
+    pub fn from(&self) -> &Cursor {
+        &self.from
+    }
+
+    pub fn end(mut self, change: Result<Change>) {
+        self.ended = true;
+        self.channel.end_reading(&self.app, &self.from, change);
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        if !self.ended {
+            let broken = Err(Error::unavailable(1, "a feed was not read to the end"));
+            self.channel.end_reading(&self.app, &self.from, broken);
+        }
     }
 }
 
 impl State {
+    /// Keeps what a reading found. Tells whether it is news.
+    fn take(&mut self, from: &Cursor, change: Result<Change>) -> bool {
+        match change {
+            Ok(Change::Nothing { cursor, .. }) => {
+                self.at = Some(cursor);
+                return false;
+            }
+            Ok(Change::Patch(patch)) => {
+                self.at = Some(patch.cursor.clone());
+                self.steps.push_back(Arc::new(Step::new(from.clone(), patch)));
+                if self.steps.len() > RING {
+                    self.steps.pop_front();
+                }
+                return true;
+            }
+            Ok(Change::Resync(_)) => {}
+            Err(error) => self.refusal = Some(error),
+        }
+        // Nothing is kept that could be wrong: everybody looks for themselves.
+        self.at = None;
+        self.steps.clear();
+        true
+    }
+
     /// `None`: no kept step begins at this cursor.
     fn lead_from(&self, cursor: &Cursor) -> Option<Told> {
         let at = self.at.as_ref()?;

@@ -92,7 +92,7 @@ pub enum ResyncReason {
     TooOld,
     /// The subscriber could not keep up.
     TooSlow,
-    /// The container shows another stream than before.
+    /// The container shows another stream than before, or the environment other parts of each card.
     Configuration,
 }
 
@@ -128,7 +128,7 @@ impl Comparison<'_> {
         if cursor.epoch != 0 && cursor.epoch != reading.place.epoch || cursor.version > reading.place.version {
             return Some(ResyncReason::TokenUnusable);
         }
-        if cursor.stream != reading.place.stream {
+        if cursor.stream != reading.place.stream || cursor.exposed != reading.place.exposed {
             return Some(ResyncReason::Configuration);
         }
         (self.is_behind() && !log.reaches(cursor.version)).then_some(ResyncReason::TooOld)

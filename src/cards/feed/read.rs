@@ -44,7 +44,7 @@ pub(super) struct Place {
     pub version: i64,
     /// Raised by each change of the container and of the stream it shows.
     mark: i64,
-    exposed: bool,
+    pub exposed: bool,
 }
 
 impl Place {
@@ -195,7 +195,8 @@ pub(super) async fn read_many(conn: &AsyncPgConnection, asked: &[(&View, Wanted<
         if let Wanted::Since(cursor) = wanted {
             held.extend(cursor.held.iter());
         }
-        slices.push((i32::try_from(from).map_err(Error::internal)?, i32::try_from(held.len()).map_err(Error::internal)?));
+        slices
+            .push((i32::try_from(from).map_err(Error::internal)?, i32::try_from(held.len()).map_err(Error::internal)?));
     }
     let (held_from, held_to): (Vec<i32>, Vec<i32>) = slices.into_iter().unzip();
     let versions = asked.iter().map(|(_, wanted)| match wanted {
@@ -231,7 +232,10 @@ pub(super) struct Gone<'a> {
 }
 
 /// Those of the cards that are active in the stream of their view, whatever its limit.
-pub(super) async fn still_in_stream(conn: &AsyncPgConnection, gone: &[Gone<'_>]) -> Result<HashSet<(ContainerId, CardId)>> {
+pub(super) async fn still_in_stream(
+    conn: &AsyncPgConnection,
+    gone: &[Gone<'_>],
+) -> Result<HashSet<(ContainerId, CardId)>> {
     #[derive(QueryableByName)]
     struct Present {
         #[diesel(sql_type = SqlUuid)]
@@ -308,6 +312,7 @@ impl Reading {
     /// Whether a client that stands at the cursor sees something else than this.
     pub fn differs(&self, cursor: &Cursor) -> bool {
         self.place.epoch != cursor.epoch && cursor.epoch != 0
+            || self.place.exposed != cursor.exposed
             || self.total != cursor.total
             || self.visible.len() != cursor.held.len()
             || self.visible.iter().any(|row| row.feed_version > cursor.version || !cursor.held.contains(&row.id))
@@ -321,6 +326,7 @@ impl Reading {
             number,
             total: self.total,
             stream: self.place.stream,
+            exposed: self.place.exposed,
             held: self.visible.iter().map(|row| row.id).collect(),
         }
     }

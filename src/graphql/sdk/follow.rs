@@ -16,7 +16,7 @@ use crate::error::Result;
 pub struct Follower {
     app: App,
     channel: Arc<Channel>,
-    /// Rings of the channel that this follower has answered.
+    /// News of the channel that this follower knows.
     known: u64,
     next: Next,
     /// What is the same for everybody who asks for the same fields.
@@ -33,8 +33,7 @@ pub enum Next {
 
 impl Follower {
     pub fn new(app: App, channel: Arc<Channel>, next: Next, form: u64) -> Follower {
-        let known = channel.rung();
-        Follower { app, channel, known, next, form }
+        Follower { app, channel, known: 0, next, form }
     }
 
     /// The next message; waits for it. An error is the last one.
@@ -45,15 +44,16 @@ impl Follower {
                 self.next = Next::Snapshot;
                 Ok(Update::own(FeedUpdate::Resync(FeedResync::new(reason))))
             }
-            Next::Snapshot => self.snapshot().await,
-            Next::Resume(cursor) => self.resume(cursor).await,
+            // What happens once has its own memory, which a subscription that only waits does not keep.
+            Next::Snapshot => Box::pin(self.snapshot()).await,
+            Next::Resume(cursor) => Box::pin(self.resume(cursor)).await,
             Next::Follow(cursor) => self.follow(cursor).await,
         };
         Some(update)
     }
 
     async fn snapshot(&mut self) -> Result<Update> {
-        self.known = self.channel.rung();
+        let rung = self.channel.rung();
         let page = {
             let _turn = self.app.hub().sockets().admit().await;
             feed::page(&self.app, self.channel.view()).await?
@@ -62,19 +62,15 @@ impl Follower {
         let token = cursor.seal(&self.app, self.channel.view());
         let snapshot = FeedSnapshot::new(cursor.number(), cards, counts, unseen, token);
         metrics::counter!("cardwire_feed_snapshots").increment(1);
-        self.begin_at(cursor).await;
+        self.begin_at(cursor, rung);
         Ok(Update::own(FeedUpdate::Snapshot(snapshot)))
     }
 
     /// Says what was missed, also when that is nothing.
     async fn resume(&mut self, cursor: Cursor) -> Result<Update> {
         metrics::counter!("cardwire_feed_resumes").increment(1);
-        self.known = self.channel.rung();
-        let change = {
-            let _turn = self.app.hub().sockets().admit().await;
-            feed::follow(&self.app, self.channel.view(), &cursor).await?
-        };
-        let patch = match change {
+        let rung = self.channel.rung();
+        let patch = match feed::follow(&self.app, self.channel.view(), &cursor).await? {
             Change::Patch(patch) => patch,
             Change::Resync(reason) => return Ok(self.resync(reason)),
             Change::Nothing { counts, unseen, cursor } => {
@@ -85,7 +81,7 @@ impl Follower {
         };
         let token = patch.cursor.seal(&self.app, self.channel.view());
         let update = Update::own(FeedUpdate::Patch(FeedPatch::new(&patch, token)));
-        self.begin_at(patch.cursor).await;
+        self.begin_at(patch.cursor, rung);
         Ok(update)
     }
 
@@ -121,8 +117,8 @@ impl Follower {
         Update::own(FeedUpdate::Resync(FeedResync::new(reason)))
     }
 
-    async fn begin_at(&mut self, cursor: Cursor) {
-        self.channel.begin(&cursor, self.known).await;
+    fn begin_at(&mut self, cursor: Cursor, rung: u64) {
+        self.known = self.channel.begin(&self.app, &cursor, rung);
         self.next = Next::Follow(cursor);
     }
 }

@@ -140,7 +140,8 @@ impl Endpoint {
         limits::check(&document, chosen, &variables)?;
         let kind = chosen.ty;
         let label = label(&document, operation.name.as_deref());
-        let mut request = async_graphql::Request::new(query).variables(variables);
+        // The parsed document is what is executed; a subscription need not keep its text too.
+        let mut request = async_graphql::Request::new("").variables(variables);
         request.operation_name = operation.name;
         request.set_parsed_query(document);
         let request = request.data(form).data(info.clone()).data(principal.clone());

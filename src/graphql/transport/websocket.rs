@@ -41,7 +41,7 @@ const REQUESTS: usize = 40;
 const FRAMES: f64 = 50.0;
 const BURST: f64 = 200.0;
 /// Read buffers are per connection; small ones let one machine hold many.
-const READ_BUFFER: usize = 4 * 1024;
+const READ_BUFFER: usize = 1024;
 
 /// Accepts an upgrade.
 pub fn accept(upgrade: WebSocketUpgrade, endpoint: Arc<Endpoint>, address: IpAddr) -> axum::response::Response {
@@ -256,7 +256,8 @@ impl Connection {
                 if text.len() > limit {
                     return Err(Close::too_large(limit).into());
                 }
-                self.message(ClientMessage::read(&text)?).await
+                // Boxed, so that a connection that only waits does not hold the memory of its rarest work.
+                Box::pin(self.message(ClientMessage::read(&text)?)).await
             }
             Some(Ok(Message::Binary(_))) => Err(Close::malformed("Messages are text").into()),
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(()),

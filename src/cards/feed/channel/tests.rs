@@ -40,7 +40,7 @@ fn card(number: u8, change: i16) -> Arc<Card> {
 
 fn cursor(number: i64, held: &[(CardId, i16)]) -> Cursor {
     let held = held.iter().map(|(card, _)| *card).collect();
-    Cursor { epoch: 1, version: number, number, total: 0, stream: Id::from_uuid(Uuid::nil()), held }
+    Cursor { epoch: 1, version: number, number, total: 0, stream: Id::from_uuid(Uuid::nil()), exposed: false, held }
 }
 
 /// What a client holds: cards in order, each as of some change.
