@@ -22,7 +22,8 @@ impl Subject {
         let _ = fs::remove_dir_all(&directory);
         // The first start makes the cluster; the second finds it with a setting that tells when commits happened.
         drop(Subject::start_in(directory.clone()).await);
-        let settings = fs::OpenOptions::new().append(true).open(directory.join("postgres/cluster/postgresql.auto.conf"));
+        let settings =
+            fs::OpenOptions::new().append(true).open(directory.join("postgres/cluster/postgresql.auto.conf"));
         writeln!(settings.unwrap(), "track_commit_timestamp = on").unwrap();
         Subject::start_in(directory).await
     }

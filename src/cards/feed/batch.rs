@@ -10,9 +10,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use super::channel::{Channel, Reading};
 use super::patch::{self, Comparison};
 use super::read::{self, Wanted};
-use super::channel::{Channel, Reading};
 use super::{Change, Cursor, View};
 use crate::app::App;
 use crate::error::{Error, Result};
