@@ -145,6 +145,13 @@ impl Clock {
             millis.fetch_add(i64::try_from(by.as_millis()).unwrap_or(0), Ordering::SeqCst);
         }
     }
+
+    /// Sets a manual clock back, as an operator or NTP may do with the system's.
+    pub fn set_back(&self, by: std::time::Duration) {
+        if let Source::Manual(millis) = &self.0 {
+            millis.fetch_sub(i64::try_from(by.as_millis()).unwrap_or(0), Ordering::SeqCst);
+        }
+    }
 }
 
 /// An ISO 8601 duration: whole years and months are calendar steps, fractions and the rest are exact time.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -33,37 +33,42 @@ impl fmt::Display for DestinationRefused {
 impl std::error::Error for DestinationRefused {}
 
 /// Ranges in which no public service lives: RFC 6890 and its kin, and what clouds serve metadata on.
-const REFUSED: &[&str] = &[
-    "0.0.0.0/8",
-    "10.0.0.0/8",
-    "100.64.0.0/10",
-    "127.0.0.0/8",
-    "169.254.0.0/16",
-    "172.16.0.0/12",
-    "192.0.0.0/24",
-    "192.0.2.0/24",
-    "192.88.99.0/24",
-    "192.168.0.0/16",
-    "198.18.0.0/15",
-    "198.51.100.0/24",
-    "203.0.113.0/24",
-    "224.0.0.0/4",
-    "240.0.0.0/4",
-    "168.63.129.16/32",
-    "::/128",
-    "::1/128",
-    "64:ff9b::/96",
-    "64:ff9b:1::/48",
-    "100::/64",
-    "2001::/23",
-    "2001:db8::/32",
-    "2002::/16",
-    "3fff::/20",
-    "fc00::/7",
-    "fe80::/10",
-    "fec0::/10",
-    "ff00::/8",
-];
+static REFUSED: LazyLock<Vec<IpNet>> = LazyLock::new(|| {
+    [
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.2.0/24",
+        "192.88.99.0/24",
+        "192.168.0.0/16",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/4",
+        "240.0.0.0/4",
+        "168.63.129.16/32",
+        "::/128",
+        "::1/128",
+        "64:ff9b::/96",
+        "64:ff9b:1::/48",
+        "100::/64",
+        "2001::/23",
+        "2001:db8::/32",
+        "2002::/16",
+        "3fff::/20",
+        "fc00::/7",
+        "fe80::/10",
+        "fec0::/10",
+        "ff00::/8",
+    ]
+    .iter()
+    .filter_map(|range| range.parse().ok())
+    .collect()
+});
 
 impl AddressRules {
     pub fn new(config: &Config) -> AddressRules {
@@ -76,7 +81,7 @@ impl AddressRules {
         if self.allowed.iter().any(|range| range.contains(&address)) {
             return true;
         }
-        !REFUSED.iter().filter_map(|range| range.parse::<IpNet>().ok()).any(|range| range.contains(&address))
+        !REFUSED.iter().any(|range| range.contains(&address))
     }
 
     /// Checks what can be told of a URL before its name is resolved.
@@ -131,7 +136,8 @@ pub struct Outbound {
 
 impl Outbound {
     const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-    const IDLE_PER_HOST: usize = 64;
+    /// As many as a receiver may get at once.
+    const IDLE_PER_HOST: usize = 256;
 
     #[expect(clippy::disallowed_methods, reason = "this is the door")]
     pub fn new(rules: AddressRules) -> Result<Outbound> {

@@ -12,11 +12,15 @@ use super::print;
 use crate::clock::{Clock, Time};
 use crate::config::Config;
 use crate::db::{embedded, migrations};
+use crate::error::Error;
 use crate::net::AddressRules;
+use crate::webhooks::reconcile;
 
 /// A clock that differs more from the database's makes timers and tokens come early or late.
 const TOLERATED_SKEW: Duration = Duration::from_secs(2);
 const OLDEST_POSTGRES: i32 = 140_000;
+/// How far back the events lie that are compared with the deliveries made of them.
+const WEBHOOKS_LOOKED_AT: Duration = Duration::from_secs(3600);
 
 /// One finding: what was looked at, and what was seen or should be done.
 type Finding = Result<String, String>;
@@ -90,7 +94,11 @@ async fn database(config: &Config) -> Vec<(&'static str, Finding)> {
         Ok(conn) => {
             findings.push(("database version", version(&conn).await));
             findings.push(("clock", skew(&conn).await));
-            findings.push(("schema", schema(database.url()).await));
+            let schema = schema(database.url()).await;
+            if schema.is_ok() {
+                findings.push(("webhook deliveries", webhooks(&conn).await));
+            }
+            findings.push(("schema", schema));
         }
         Err(error) => findings[0].1 = Err(format!("{error}: check DATABASE_URL and that the server runs")),
     }
@@ -136,6 +144,24 @@ async fn skew(conn: &AsyncPgConnection) -> Finding {
         return Err(format!("this clock and the database's are {} s apart: set both by NTP", apart.as_secs()));
     }
     Ok(format!("{} ms from the database's", apart.as_millis()))
+}
+
+/// Whether every delivery of a webhook came to an end or waits.
+async fn webhooks(conn: &AsyncPgConnection) -> Finding {
+    let since = Clock::system().now().minus(WEBHOOKS_LOOKED_AT);
+    let looked = async { Ok::<_, Error>((reconcile::books(conn).await?, reconcile::unmatched(conn, since).await?)) };
+    let (books, unmatched) =
+        looked.await.map_err(|error| error.cause().map_or_else(|| error.to_string(), ToString::to_string))?;
+    if books.unaccounted != 0 || unmatched != 0 {
+        return Err(format!(
+            "{} deliveries are unaccounted for and {unmatched} were never made: please report it, with what the \
+             database or its disk went through",
+            books.unaccounted
+        ));
+    }
+    let ended = books.delivered + books.given_up + books.dropped;
+    let waiting = books.fresh + books.open + books.retrying;
+    Ok(format!("{} were to be made, {ended} came to an end and {waiting} wait", books.matched))
 }
 
 async fn schema(url: &str) -> Finding {

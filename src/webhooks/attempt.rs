@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use tokio::time::Instant;
 use url::Url;
@@ -94,14 +95,22 @@ impl Target {
         };
         let mut headers = self.headers.clone();
         headers.extend(self.signer.headers(&payload::message_id(request, single), at, body.as_bytes())?);
-        Ok(Composed { headers, body })
+        Ok(Composed { headers, body: body.into() })
     }
 }
 
 /// A request as it leaves.
+#[derive(Default)]
 pub struct Composed {
     pub headers: HeaderMap,
-    pub body: String,
+    pub body: Bytes,
+}
+
+/// What is kept of the body of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    Size,
+    Bytes,
 }
 
 /// What came of a request.
@@ -112,6 +121,9 @@ pub struct Answer {
     pub error: Option<&'static str>,
     pub duration: Duration,
     pub headers: HeaderMap,
+    /// How many bytes of the body were read.
+    pub size: usize,
+    /// Those bytes, where they are kept.
     pub body: Vec<u8>,
 }
 
@@ -139,10 +151,10 @@ impl Answer {
 }
 
 /// Sends a composed request and reads the answer, all before the deadline.
-pub async fn send(app: &App, target: &Target, composed: &Composed, deadline: Duration) -> Answer {
+pub async fn send(app: &App, target: &Target, composed: &Composed, deadline: Duration, keep: Keep) -> Answer {
     let started = Instant::now();
     let mut answer = Answer::default();
-    let exchange = exchange(app, target, composed, &mut answer);
+    let exchange = exchange(app, target, composed, keep, &mut answer);
     let error = match tokio::time::timeout(deadline, exchange).await {
         Ok(outcome) => outcome.err(),
         Err(_) => Some("timeout"),
@@ -150,12 +162,17 @@ pub async fn send(app: &App, target: &Target, composed: &Composed, deadline: Dur
     Answer { error, duration: started.elapsed(), ..answer }
 }
 
-async fn exchange(app: &App, target: &Target, composed: &Composed, answer: &mut Answer) -> Result<(), &'static str> {
+async fn exchange(
+    app: &App,
+    target: &Target,
+    composed: &Composed,
+    keep: Keep,
+    answer: &mut Answer,
+) -> Result<(), &'static str> {
     let (mut url, mut headers) = (target.url.clone(), composed.headers.clone());
     let mut token = None;
     if let Some(credential) = &target.credential {
-        let body = composed.body.as_bytes();
-        let parcel = Parcel { method: &target.method, url: &mut url, headers: &mut headers, body };
+        let parcel = Parcel { method: &target.method, url: &mut url, headers: &mut headers, body: &composed.body };
         // What cannot be had is an attempt that failed: nothing leaves without the credential it should carry.
         token = credential.put(app, parcel).await?;
     }
@@ -168,9 +185,12 @@ async fn exchange(app: &App, target: &Target, composed: &Composed, answer: &mut 
         credential.refused(app, token);
     }
     while let Some(chunk) = response.chunk().await.map_err(|_| "response_broken")? {
-        let room = MOST_RESPONSE - answer.body.len();
-        answer.body.extend_from_slice(&chunk[..chunk.len().min(room)]);
-        if answer.body.len() == MOST_RESPONSE {
+        let read = chunk.len().min(MOST_RESPONSE - answer.size);
+        answer.size += read;
+        if keep == Keep::Bytes {
+            answer.body.extend_from_slice(&chunk[..read]);
+        }
+        if answer.size == MOST_RESPONSE {
             // The rest is left unread; a receiver that floods costs its connection, not our memory.
             break;
         }

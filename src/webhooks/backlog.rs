@@ -118,14 +118,15 @@ pub async fn due_retries(conn: &AsyncPgConnection, wanted: &[Wanted], now: Time)
         "SELECT retry.* FROM UNNEST($1::uuid[], $2::uuid[], $3::bigint[]) AS wanted (environment_id, webhook_id, most)
          CROSS JOIN LATERAL (
              SELECT * FROM webhook_retries r
-             WHERE r.environment_id = wanted.environment_id AND r.webhook_id = wanted.webhook_id AND r.due_at <= $4
+             WHERE r.environment_id = wanted.environment_id AND r.webhook_id = wanted.webhook_id AND (r.due_at <= $4 OR r.due_at > $5)
              ORDER BY r.due_at LIMIT wanted.most) AS retry
          ORDER BY retry.webhook_id, retry.due_at, retry.seq",
     )
     .bind::<Array<SqlUuid>, _>(wanted.iter().map(|wanted| wanted.env).collect::<Vec<_>>())
     .bind::<Array<SqlUuid>, _>(wanted.iter().map(|wanted| wanted.webhook).collect::<Vec<_>>())
     .bind::<Array<BigInt>, _>(wanted.iter().map(|wanted| wanted.most).collect::<Vec<_>>())
-    .bind::<Timestamptz, _>(now))
+    .bind::<Timestamptz, _>(now)
+    .bind::<Timestamptz, _>(now.plus(stream::LONGEST_PAUSE)))
     .load(&mut &*conn)
     .await?)
 }

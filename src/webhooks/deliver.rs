@@ -53,7 +53,8 @@ impl Worker for Deliverer {
     }
 
     async fn run(&self, app: &App) -> Result<Progress> {
-        let mut desk = self.desk.lock().await;
+        let mut held = self.desk.lock().await;
+        let desk = &mut *held;
         let started = Instant::now();
         let mut looked: Option<Instant> = None;
         loop {
@@ -63,7 +64,7 @@ impl Worker for Deliverer {
             }
             desk.feed(app).await?;
             desk.begin(app, self.deadline);
-            desk.save(app).await?;
+            desk.save(app);
             if desk.is_empty() {
                 return desk.next(app).await;
             }
@@ -74,6 +75,7 @@ impl Worker for Deliverer {
                 Some(done) = desk.requests.join_next() => if let Ok(done) = done {
                     desk.collect(app, done);
                 },
+                Some(outcome) = desk.saving.join_next() => desk.saved(app, outcome)?,
                 () = app.wakes().of(Work::Webhooks).notified() => looked = None,
                 () = tokio::time::sleep(LOOK) => {}
             }

@@ -1,33 +1,26 @@
-//! All lanes of this process: claims streams, feeds lanes, begins requests, and saves outcomes together.
+//! All lanes of this process: claims streams, feeds lanes, begins requests, and has outcomes saved together.
 
 use std::collections::{HashMap, HashSet};
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use http::HeaderMap;
-use tokio::task::JoinSet;
-use uuid::Uuid;
+use tokio::task::{JoinError, JoinSet};
 
-use super::attempt::{self, Answer, Composed, Target};
+use super::attempt::Target;
 use super::backlog::{self, Numbered, Retry, Waiting, Wanted};
-use super::lane::{Effect, Job, Lane};
-use super::request_log::{self, Attempt, Entry};
-use super::status::{self, Reason};
-use super::stream::{self, Advance};
-use super::{credential, payload, subscription};
-use crate::access::Access;
+use super::carry::{Done, Order, carry};
+use super::lane::Lane;
+use super::outbox::Outbox;
+use super::slots::Slots;
+use super::stream::{self, Advance, Advanced};
+use super::{credential, subscription};
 use crate::app::App;
-use crate::clock::Time;
 use crate::error::{Error, Result};
-use crate::ids::{EnvId, OrgId, WebhookId};
+use crate::ids::WebhookId;
 use crate::worker::Progress;
 
 /// The most streams in hand at once.
 const MOST_LANES: usize = 1000;
-/// The most requests under way at once.
-const MOST_REQUESTS: usize = 2048;
 /// The most rows held in memory by all lanes together.
 const MOST_ROWS: usize = 20_000;
 /// How long a stream rests whose subscription cannot be used, such as one sealed with another key.
@@ -37,31 +30,18 @@ const UNUSABLE_REST: Duration = Duration::from_secs(60);
 #[derive(Default)]
 pub struct Desk {
     lanes: HashMap<WebhookId, Lane>,
+    slots: Slots,
     pub requests: JoinSet<Done>,
+    /// Outcomes that are not being saved yet.
     outbox: Outbox,
-}
-
-/// Outcomes that are not saved yet.
-#[derive(Default)]
-struct Outbox {
-    entries: Vec<Entry>,
-    postponed: Vec<Retry>,
-    finished: Vec<Numbered>,
-    disabled: Vec<(OrgId, EnvId, WebhookId, Reason)>,
-}
-
-/// A request that is over.
-pub struct Done {
-    webhook: WebhookId,
-    lease: Uuid,
-    job: Job,
-    answer: Answer,
-    entry: Entry,
+    /// What the task in `saving` saves. Requests go on beside it.
+    sent: Option<Arc<Outbox>>,
+    pub saving: JoinSet<Result<Vec<Advanced>>>,
 }
 
 impl Desk {
     pub fn is_empty(&self) -> bool {
-        self.lanes.is_empty()
+        self.lanes.is_empty() && self.sent.is_none() && self.outbox.is_empty()
     }
 
     /// Leases streams that are due, and looks again into the logs of those in hand.
@@ -73,7 +53,7 @@ impl Desk {
         }
         let now = app.clock().now();
         let conn = app.read().await?;
-        let held = self.lanes.keys().copied().collect();
+        let held = self.lanes.values().map(|lane| (lane.target.env, lane.target.webhook)).collect();
         let limit = i64::try_from(room).unwrap_or(i64::MAX);
         let claimed = stream::claim(&conn, stream::Claim { holder: app.node(), held, now, limit }).await?;
         if claimed.is_empty() {
@@ -172,8 +152,7 @@ impl Desk {
         for wanted in wanted {
             if let Some(lane) = self.lanes.get_mut(&wanted.webhook) {
                 let effects = lane.load_retries(due_of.remove(&wanted.webhook).unwrap_or_default());
-                let org = lane.org;
-                self.note(org, wanted.env, wanted.webhook, effects);
+                self.outbox.note(lane.org, wanted.env, wanted.webhook, effects);
             }
         }
     }
@@ -181,12 +160,16 @@ impl Desk {
     /// Begins every request that may begin.
     pub fn begin(&mut self, app: &App, deadline: Duration) {
         let now = app.clock().now();
-        for lane in self.lanes.values_mut() {
-            while self.requests.len() < MOST_REQUESTS
-                && let Some(job) = lane.next(now)
-            {
-                let (app, target, lease) = (app.clone(), lane.target.clone(), lane.lease());
-                self.requests.spawn(async move { carry(&app, &target, lease, job, deadline).await });
+        for (webhook, lane) in &mut self.lanes {
+            let effects = lane.form(now);
+            self.outbox.note(lane.org, lane.target.env, *webhook, effects);
+            while let Some(slot) = self.slots.take(lane.target.env, lane.in_flight()) {
+                let Some(job) = lane.next(now) else {
+                    self.slots.give_back(slot);
+                    break;
+                };
+                let order = Order { lease: lane.lease(), slot, job };
+                self.requests.spawn(carry(app.clone(), lane.target.clone(), order, deadline));
             }
         }
     }
@@ -201,68 +184,66 @@ impl Desk {
     }
 
     fn take(&mut self, app: &App, done: Done) {
-        let Done { webhook, lease, job, answer, entry } = done;
+        let Done { env, webhook, order, answer, entry } = done;
+        self.slots.give_back(order.slot);
         let outcome = if answer.delivered() { "delivered" } else { answer.error.unwrap_or("status") };
         metrics::counter!("cardwire_webhook_attempts_total", "outcome" => outcome).increment(1);
         metrics::histogram!("cardwire_webhook_attempt_seconds").record(answer.duration.as_secs_f64());
-        let env = entry.environment_id;
-        self.outbox.entries.push(entry);
+        self.outbox.entries.extend(entry);
         // A lane that was lost meanwhile has a new holder, who sends again what has no outcome.
-        let Some(lane) = self.lanes.get_mut(&webhook).filter(|lane| lane.lease() == lease) else { return };
-        let effects = lane.settle(job, &answer, app.clock().now(), app.ids().fraction());
-        let org = lane.org;
-        self.note(org, env, webhook, effects);
+        let Some(lane) = self.lanes.get_mut(&webhook).filter(|lane| lane.lease() == order.lease) else { return };
+        let effects = lane.settle(&order.job, &answer, app.clock().now(), app.ids().fraction());
+        self.outbox.note(lane.org, env, webhook, effects);
     }
 
-    fn note(&mut self, org: OrgId, env: EnvId, webhook: WebhookId, effects: Vec<Effect>) {
-        for effect in effects {
-            match effect {
-                Effect::Postpone(retry) => self.outbox.postponed.push(retry),
-                Effect::Finish(numbered) => self.outbox.finished.push(numbered),
-                Effect::Disable(reason) => self.outbox.disabled.push((org, env, webhook, reason)),
-            }
+    /// Begins to save all outcomes in one transaction, unless a save is under way: what is left is for the next.
+    pub fn save(&mut self, app: &App) {
+        if self.sent.is_some() {
+            return;
         }
-    }
-
-    /// Saves all outcomes in one transaction, and gives back the streams whose lanes are over.
-    pub async fn save(&mut self, app: &App) -> Result<()> {
         let now = app.clock().now();
-        let advances: Vec<Advance> = self.lanes.values_mut().filter_map(|lane| lane.advance(now)).collect();
-        if advances.is_empty() && self.outbox.entries.is_empty() {
-            return Ok(());
+        self.outbox.advances = self.lanes.values_mut().filter_map(|lane| lane.advance(now)).collect();
+        if self.outbox.is_empty() {
+            return;
         }
-        let outbox = &self.outbox;
-        let saved = app
-            .transact(async |tx| {
-                let held: HashSet<WebhookId> = stream::lock_held_in(tx, &advances).await?.into_iter().collect();
-                let postponed: Vec<&Retry> =
-                    outbox.postponed.iter().filter(|retry| held.contains(&retry.webhook_id)).collect();
-                backlog::postpone_in(tx, &postponed).await?;
-                let finished: Vec<Numbered> =
-                    outbox.finished.iter().filter(|done| held.contains(&done.webhook)).copied().collect();
-                backlog::finish_in(tx, &finished).await?;
-                let saved = stream::advance_in(tx, &advances).await?;
-                request_log::write_in(tx, &outbox.entries).await?;
-                for (org, env, webhook, reason) in &outbox.disabled {
-                    if held.contains(webhook) {
-                        let system = Access::system(*org, *env, "webhooks");
-                        status::disable_in(tx, &system, *webhook, *reason).await?;
+        let outbox = Arc::new(std::mem::take(&mut self.outbox));
+        self.sent = Some(outbox.clone());
+        let app = app.clone();
+        self.saving.spawn(async move { outbox.save(&app).await });
+    }
+
+    /// Takes note of how a save ended, and lets go of lanes that are over.
+    pub fn saved(&mut self, app: &App, outcome: Result<Result<Vec<Advanced>>, JoinError>) -> Result<()> {
+        let Some(sent) = self.sent.take() else { return Ok(()) };
+        let saved = match outcome.map_err(Error::internal).flatten() {
+            Ok(saved) => saved,
+            Err(error) => {
+                for advance in &sent.advances {
+                    if let Some(lane) = self.held(advance) {
+                        lane.not_saved(advance);
                     }
                 }
-                Ok(saved)
-            })
-            .await?;
-        let disabled: HashSet<WebhookId> = self.outbox.disabled.iter().map(|(_, _, webhook, _)| *webhook).collect();
-        self.outbox = Outbox::default();
-        let saved: HashMap<WebhookId, _> = saved.into_iter().map(|saved| (saved.webhook_id, saved)).collect();
-        for advance in advances {
+                self.outbox.put_back(&sent);
+                return Err(error);
+            }
+        };
+        let now = app.clock().now();
+        let disabled: HashSet<WebhookId> = sent.disabled.iter().map(|(_, _, webhook, _)| *webhook).collect();
+        let saved: HashMap<WebhookId, Advanced> = saved.into_iter().map(|saved| (saved.webhook_id, saved)).collect();
+        for advance in &sent.advances {
             let webhook = advance.webhook_id;
-            match (saved.get(&webhook), self.lanes.get_mut(&webhook)) {
-                (Some(saved), Some(lane)) if !advance.release && !disabled.contains(&webhook) => lane.saved(saved, now),
-                _ => drop(self.lanes.remove(&webhook)),
+            let stays = saved.get(&webhook).filter(|_| !advance.release && !disabled.contains(&webhook));
+            match (self.held(advance), stays) {
+                (Some(lane), Some(saved)) => lane.saved(saved, now),
+                (Some(_), None) => drop(self.lanes.remove(&webhook)),
+                (None, _) => {}
             }
         }
         Ok(())
+    }
+
+    fn held(&mut self, advance: &Advance) -> Option<&mut Lane> {
+        self.lanes.get_mut(&advance.webhook_id).filter(|lane| lane.lease() == advance.lease)
     }
 
     /// When the next request may begin, once nothing is in hand.
@@ -287,6 +268,7 @@ async fn rest(app: &App, stream: &stream::Claimed) -> Result<()> {
         failures: stream.failures,
         paused_until: Some(app.clock().now().plus(UNUSABLE_REST)),
         ready_at: None,
+        tally: stream::Tally::default(),
         release: true,
     };
     app.transact(async |tx| stream::advance_in(tx, std::slice::from_ref(&advance)).await).await?;
@@ -299,39 +281,4 @@ fn by_webhook(rows: Vec<Waiting>) -> HashMap<WebhookId, Vec<Waiting>> {
         by_webhook.entry(row.webhook_id).or_default().push(row);
     }
     by_webhook
-}
-
-/// Makes one request. A panic on the way is a failed attempt.
-async fn carry(app: &App, target: &Arc<Target>, lease: Uuid, job: Job, deadline: Duration) -> Done {
-    let at = app.clock().now();
-    let ids: Vec<_> = job.events.iter().map(|(id, _)| *id).collect();
-    let attempt = Attempt {
-        id: log_id(app, at),
-        at,
-        request: payload::request_id(target.webhook, &ids),
-        first_event: ids[0],
-        events: ids.len(),
-        number: job.attempts + 1,
-    };
-    let events: Vec<_> = job.events.iter().map(|(id, event)| (*id, event.as_str())).collect();
-    let composed = std::panic::catch_unwind(AssertUnwindSafe(|| target.compose(attempt.request, &events, at)))
-        .unwrap_or_else(|_| Err(Error::internal("composing panicked")));
-    let answer = match &composed {
-        Ok(composed) => AssertUnwindSafe(attempt::send(app, target, composed, deadline))
-            .catch_unwind()
-            .await
-            .unwrap_or_else(|_| Answer::failed("internal")),
-        Err(error) => {
-            tracing::error!(webhook.id = %target.webhook, %error, "a webhook request could not be composed");
-            Answer::failed("internal")
-        }
-    };
-    let composed = composed.unwrap_or_else(|_| Composed { headers: HeaderMap::new(), body: String::new() });
-    let entry = Entry::redacted(target, attempt, &composed, &answer);
-    Done { webhook: target.webhook, lease, job, answer, entry }
-}
-
-/// An id for an entry of the request log, which sorts by time.
-pub fn log_id(app: &App, at: Time) -> Uuid {
-    crate::ids::Id::uuid(app.ids().make::<crate::ids::RequestId>(at))
 }

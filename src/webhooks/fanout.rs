@@ -23,7 +23,7 @@ use crate::realtime::{Announcement, Work};
 use crate::worker::{Progress, Worker};
 
 /// The name of the reader of events.
-const READER: &str = "webhooks";
+pub(super) const READER: &str = "webhooks";
 /// Events one transaction looks at.
 const BATCH: i64 = 2000;
 /// Rows after which a transaction takes no further event.

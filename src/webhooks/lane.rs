@@ -2,6 +2,9 @@
 //!
 //! A lane knows no database and no network. It takes rows, gives out [`Job`]s as the window and the pause after
 //! failures allow, and turns outcomes into [`Effect`]s, which are saved in one transaction with those of other lanes.
+//!
+//! A batch is first written down as a request to be made and begins when that is saved: whoever sends it, after a crash
+//! too, sends the same events under the same id, whatever has been appended meanwhile.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -15,7 +18,7 @@ use super::ledger::Ledger;
 use super::payload;
 use super::retry;
 use super::status::Reason;
-use super::stream::{Advance, Advanced, BATCH_WAIT, Claimed, TERM};
+use super::stream::{Advance, Advanced, BATCH_WAIT, Claimed, LONGEST_PAUSE, TERM, Tally};
 use super::window::Window;
 use crate::clock::Time;
 use crate::ids::{EventId, OrgId};
@@ -60,8 +63,16 @@ pub struct Lane {
     paused_until: Option<Time>,
     fresh: VecDeque<Waiting>,
     again: VecDeque<Job>,
-    /// The retries in `again` or under way.
+    /// Batches that are not written down yet, and those of which that is being saved.
+    formed: Vec<Job>,
+    writing: Vec<Job>,
+    /// The requests of the table of retries that are in hand: until their outcome is saved they look due there.
     taken: HashSet<i64>,
+    /// Those of them with an outcome that is not being saved yet, and those of which it is.
+    ended: Vec<i64>,
+    settled: Vec<i64>,
+    /// Outcomes since the last save.
+    tally: Tally,
     loaded: i64,
     exhausted: bool,
     retry_at: Option<Time>,
@@ -69,6 +80,8 @@ pub struct Lane {
     changed: bool,
     /// Nothing new is begun; the lane ends when nothing is under way.
     ending: bool,
+    /// The end is being saved.
+    leaving: bool,
     claimed_at: Time,
     saved_at: Time,
 }
@@ -85,13 +98,19 @@ impl Lane {
             paused_until: None,
             fresh: VecDeque::new(),
             again: VecDeque::new(),
+            formed: Vec::new(),
+            writing: Vec::new(),
             taken: HashSet::new(),
+            ended: Vec::new(),
+            settled: Vec::new(),
+            tally: Tally::default(),
             loaded: claimed.cursor,
             exhausted: false,
             retry_at: claimed.retry_at,
             in_flight: 0,
             changed: false,
             ending: false,
+            leaving: false,
             claimed_at: now,
             saved_at: now,
             claimed,
@@ -108,6 +127,7 @@ impl Lane {
         for seq in self.ledger.open() {
             if !found.contains(&seq) {
                 self.ledger.finish(seq);
+                self.tally.dropped += 1;
                 self.changed = true;
             }
         }
@@ -138,7 +158,7 @@ impl Lane {
 
     /// How many retries the lane would take now.
     pub fn wants_retries(&self, now: Time) -> Option<usize> {
-        let due = self.retry_at.is_some_and(|at| at <= now);
+        let due = self.retry_due(now);
         let most = if self.failures > 0 { 1 } else { self.window.limit() };
         (due && self.again.is_empty() && self.may_begin(now)).then(|| most + self.taken.len())
     }
@@ -153,7 +173,8 @@ impl Lane {
             }
             let events = contents(rows);
             if events.is_empty() {
-                self.taken.remove(&retry.seq);
+                self.ended.push(retry.seq);
+                self.tally.dropped += count(&retry.seqs);
                 self.changed = true;
                 effects.push(Effect::Finish(self.numbered(retry.seq)));
                 continue;
@@ -164,8 +185,13 @@ impl Lane {
         effects
     }
 
+    /// Whether a retry is due, or from before the clock was set back.
+    fn retry_due(&self, now: Time) -> bool {
+        self.retry_at.is_some_and(|at| at <= now || at > now.plus(LONGEST_PAUSE))
+    }
+
     fn may_begin(&self, now: Time) -> bool {
-        !self.ending && self.room(now) > 0
+        !self.ending && !self.leaving && self.room(now) > 0
     }
 
     /// How many further requests may begin: one at a time after a failure, and none during the pause.
@@ -182,38 +208,72 @@ impl Lane {
         if !self.may_begin(now) {
             return None;
         }
-        let mut job = self.again.pop_front().or_else(|| self.next_fresh(now))?;
+        let mut job = self.again.pop_front().or_else(|| self.next_fresh())?;
         job.epoch = self.epoch;
         self.in_flight += 1;
         Some(job)
     }
 
-    fn next_fresh(&mut self, now: Time) -> Option<Job> {
-        loop {
-            let count = if self.target.batched { self.batch(now)? } else { 1 };
-            let rows: Vec<Waiting> = self.fresh.drain(..count.min(self.fresh.len())).collect();
-            if rows.is_empty() {
-                return None;
-            }
-            for row in &rows {
-                self.ledger.begin(row.seq);
-                if row.payload.is_none() {
-                    self.ledger.finish(row.seq);
-                    self.changed = true;
-                }
-            }
-            let seqs: Vec<i64> = rows.iter().filter(|row| row.payload.is_some()).map(|row| row.seq).collect();
-            let events = contents(rows);
+    /// How many requests are under way.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    fn next_fresh(&mut self) -> Option<Job> {
+        while !self.target.batched {
+            let row = self.fresh.pop_front()?;
+            let seq = row.seq;
+            self.tally.dropped += self.ledger.begin(seq);
+            let events = contents(vec![row]);
             if !events.is_empty() {
-                return Some(Job { seqs, events, attempts: 0, epoch: 0, again: false });
+                return Some(Job { seqs: vec![seq], events, attempts: 0, epoch: 0, again: false });
             }
+            self.ledger.finish(seq);
+            self.tally.dropped += 1;
+            self.changed = true;
+        }
+        None
+    }
+
+    /// Forms the batches that may begin, to be written down before they do.
+    pub fn form(&mut self, now: Time) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        while self.target.batched
+            && self.may_begin(now)
+            && self.again.len() + self.formed.len() + self.writing.len() < self.room(now)
+            && let Some(size) = self.batch(now)
+        {
+            let rows: Vec<Waiting> = self.fresh.drain(..size.min(self.fresh.len())).collect();
+            for row in &rows {
+                self.tally.dropped += self.ledger.begin(row.seq) + i64::from(row.payload.is_none());
+                self.ledger.finish(row.seq);
+            }
+            self.changed = true;
+            let seqs: Vec<i64> = rows.iter().filter(|row| row.payload.is_some()).map(|row| row.seq).collect();
+            let Some(first) = seqs.first().copied() else { continue };
+            effects.push(Effect::Postpone(self.retry(first, seqs.clone(), 0, now)));
+            self.taken.insert(first);
+            self.formed.push(Job { seqs, events: contents(rows), attempts: 0, epoch: 0, again: true });
+        }
+        effects
+    }
+
+    fn retry(&self, seq: i64, seqs: Vec<i64>, attempts: u32, due_at: Time) -> Retry {
+        Retry {
+            environment_id: self.claimed.environment_id,
+            webhook_id: self.claimed.webhook_id,
+            seq,
+            seqs,
+            attempts: i32::try_from(attempts).unwrap_or(i32::MAX),
+            due_at,
         }
     }
 
     /// How many rows make the next batch. `None`: it still waits for others.
     fn batch(&self, now: Time) -> Option<usize> {
         let full = self.fresh.len() >= payload::BATCH;
-        (full || self.batch_due()? <= now).then_some(payload::BATCH)
+        let due = self.batch_due()?;
+        (full || due <= now || due > now.plus(BATCH_WAIT)).then_some(payload::BATCH)
     }
 
     fn batch_due(&self) -> Option<Time> {
@@ -221,24 +281,27 @@ impl Lane {
     }
 
     /// Takes an outcome. `fraction` chooses the delay within its jitter.
-    pub fn settle(&mut self, job: Job, answer: &Answer, now: Time, fraction: f64) -> Vec<Effect> {
+    pub fn settle(&mut self, job: &Job, answer: &Answer, now: Time, fraction: f64) -> Vec<Effect> {
         self.in_flight -= 1;
         self.changed = true;
         let first = job.seqs.first().copied().unwrap_or_default();
         if job.again {
-            self.taken.remove(&first);
+            self.ended.push(first);
         } else {
             job.seqs.iter().for_each(|seq| self.ledger.finish(*seq));
         }
         let finished = job.again.then(|| Effect::Finish(self.numbered(first)));
         if answer.delivered() {
+            self.tally.delivered += count(&job.seqs);
             self.failures = 0;
             self.paused_until = None;
-            self.window.succeeded();
+            self.window.succeeded(answer.duration);
             return finished.into_iter().collect();
         }
         if answer.gone() {
             self.ending = true;
+            // What comes from the table of retries is dropped there, with all that waits.
+            self.tally.given_up += if job.again { 0 } else { count(&job.seqs) };
             return vec![Effect::Disable(Reason::Gone)];
         }
         let asked = answer.asked_pause(now);
@@ -252,15 +315,10 @@ impl Lane {
         let mut effects = Vec::new();
         let attempts = job.attempts + 1;
         if attempts < most {
-            effects.push(Effect::Postpone(Retry {
-                environment_id: self.claimed.environment_id,
-                webhook_id: self.claimed.webhook_id,
-                seq: first,
-                seqs: job.seqs,
-                attempts: i32::try_from(attempts).unwrap_or(i32::MAX),
-                due_at: now.plus(retry::delay_with(job.attempts, fraction, asked)),
-            }));
+            let due_at = now.plus(retry::delay_with(job.attempts, fraction, asked));
+            effects.push(Effect::Postpone(self.retry(first, job.seqs.clone(), attempts, due_at)));
         } else {
+            self.tally.given_up += count(&job.seqs);
             effects.extend(finished);
         }
         if self.failures >= most && self.target.disable_after_failures {
@@ -278,12 +336,14 @@ impl Lane {
         if self.ending || (self.failures > 0 && self.room(now) == 0) {
             return true;
         }
-        let retries = !self.again.is_empty() || self.retry_at.is_some_and(|at| at <= now);
+        let written = !self.formed.is_empty() || !self.writing.is_empty();
+        let retries = written || !self.again.is_empty() || self.retry_due(now);
         let batch_waits = self.target.batched && self.exhausted && self.batch(now).is_none();
         !retries && self.exhausted && (self.fresh.is_empty() || batch_waits)
     }
 
-    /// What is to be saved now: progress, a renewal of the lease, or the end.
+    /// What is to be saved now: progress, a renewal of the lease, or the end. What changes from here on is for the next
+    /// save; [`Lane::saved`] or [`Lane::not_saved`] tells how this one ended.
     pub fn advance(&mut self, now: Time) -> Option<Advance> {
         if now.since(self.claimed_at) > LONGEST_HOLD {
             self.ending = true;
@@ -292,34 +352,58 @@ impl Lane {
         if !release && !self.changed && now.since(self.saved_at) < TERM / 3 {
             return None;
         }
-        let emptied = release && self.exhausted && self.fresh.is_empty();
+        if release && self.exhausted && self.fresh.is_empty() {
+            // Rows up to the head of the claim that were not found were dropped with their day.
+            self.tally.dropped += self.ledger.pass_to(self.claimed.head);
+        }
+        self.changed = false;
+        // Nothing begins beside a save after which the stream may be another's.
+        self.leaving = release;
+        self.writing = std::mem::take(&mut self.formed);
+        self.settled = std::mem::take(&mut self.ended);
         Some(Advance {
             environment_id: self.claimed.environment_id,
             webhook_id: self.claimed.webhook_id,
             lease: self.claimed.lease,
-            // Rows up to the head of the claim that were not found were dropped with their day.
-            cursor: if emptied { self.ledger.cursor().max(self.claimed.head) } else { self.ledger.cursor() },
+            cursor: self.ledger.cursor(),
             open: self.ledger.open(),
             failures: i32::try_from(self.failures).unwrap_or(i32::MAX),
             paused_until: self.paused_until,
             ready_at: if self.target.batched { self.batch_due() } else { None },
+            tally: std::mem::take(&mut self.tally),
             release,
         })
     }
 
-    /// Takes note of a save.
+    /// Takes note of a save: batches that are written down may begin.
     pub fn saved(&mut self, advanced: &Advanced, now: Time) {
-        self.changed = false;
         self.saved_at = now;
         self.retry_at = advanced.retry_at;
+        self.again.extend(self.writing.drain(..));
+        for seq in self.settled.drain(..) {
+            self.taken.remove(&seq);
+        }
         if advanced.revision != self.claimed.revision {
             self.ending = true;
         }
     }
 
+    /// Takes note of a save that failed: all of it is to be saved again.
+    pub fn not_saved(&mut self, advance: &Advance) {
+        self.changed = true;
+        self.leaving = false;
+        self.tally.add(advance.tally);
+        self.formed.append(&mut self.writing);
+        self.ended.append(&mut self.settled);
+    }
+
     fn numbered(&self, seq: i64) -> Numbered {
         Numbered { env: self.claimed.environment_id, webhook: self.claimed.webhook_id, seq }
     }
+}
+
+fn count(seqs: &[i64]) -> i64 {
+    i64::try_from(seqs.len()).unwrap_or(i64::MAX)
 }
 
 fn contents(rows: Vec<Waiting>) -> Vec<(EventId, String)> {

@@ -84,11 +84,11 @@ fn success_moves_the_cursor_and_the_end_gives_the_stream_back() {
     let mut lane = lane(3);
     let mut jobs = begin_all(&mut lane, now());
     assert_eq!(jobs.len(), 3);
-    assert!(lane.settle(jobs.remove(2), &status(200), now(), 0.5).is_empty());
+    assert!(lane.settle(&jobs.remove(2), &status(200), now(), 0.5).is_empty());
     let advance = lane.advance(now()).unwrap();
     assert_eq!((advance.cursor, advance.open, advance.release), (3, vec![1, 2], false));
     for job in jobs {
-        lane.settle(job, &status(204), now(), 0.5);
+        lane.settle(&job, &status(204), now(), 0.5);
     }
     let advance = lane.advance(now()).unwrap();
     assert_eq!((advance.cursor, advance.open, advance.release), (3, vec![], true));
@@ -101,7 +101,7 @@ fn the_failures_of_one_outage_count_once() {
     assert_eq!(jobs.len(), 8);
     for job in jobs {
         let seq = job.seqs[0];
-        assert_eq!(postponed(&lane.settle(job, &status(500), now(), 0.5)), [(seq, 1, 5)]);
+        assert_eq!(postponed(&lane.settle(&job, &status(500), now(), 0.5)), [(seq, 1, 5)]);
     }
     assert_eq!(lane.failures, 1);
     let advance = lane.advance(now()).unwrap();
@@ -113,17 +113,17 @@ fn the_failures_of_one_outage_count_once() {
 fn after_a_failure_one_request_at_a_time_until_a_success() {
     let mut lane = lane(30);
     let mut first = begin_all(&mut lane, now());
-    lane.settle(first.remove(0), &status(500), now(), 0.5);
+    lane.settle(&first.remove(0), &status(500), now(), 0.5);
     assert!(lane.next(now()).is_none());
-    first.into_iter().for_each(|job| drop(lane.settle(job, &Answer::failed("timeout"), now(), 0.5)));
+    first.into_iter().for_each(|job| drop(lane.settle(&job, &Answer::failed("timeout"), now(), 0.5)));
     let later = now().plus(Duration::from_secs(5));
     let probe = lane.next(later).unwrap();
     assert!(lane.next(later).is_none());
-    lane.settle(probe, &status(500), later, 0.5);
+    lane.settle(&probe, &status(500), later, 0.5);
     assert_eq!(lane.paused_until, Some(later.plus(Duration::from_secs(10))));
     let later = later.plus(Duration::from_secs(10));
     let probe = lane.next(later).unwrap();
-    lane.settle(probe, &status(200), later, 0.5);
+    lane.settle(&probe, &status(200), later, 0.5);
     assert_eq!(lane.failures, 0);
     assert!(begin_all(&mut lane, later).len() > 1);
 }
@@ -135,8 +135,8 @@ fn twenty_three_consecutive_failures_disable() {
     for count in 1..=23 {
         let job = lane.next(at).unwrap();
         let rest = begin_all(&mut lane, at);
-        let effects = lane.settle(job, &status(500), at, 0.5);
-        rest.into_iter().for_each(|job| drop(lane.settle(job, &status(500), at, 0.5)));
+        let effects = lane.settle(&job, &status(500), at, 0.5);
+        rest.into_iter().for_each(|job| drop(lane.settle(&job, &status(500), at, 0.5)));
         assert_eq!(disabled(&effects), (count == 23).then_some(Reason::Failures), "{count}");
         at = lane.paused_until.unwrap();
     }
@@ -148,24 +148,23 @@ fn twenty_three_consecutive_failures_disable() {
 fn gone_disables_at_once_and_one_attempt_may_be_all() {
     let mut gone = lane(2);
     let job = gone.next(now()).unwrap();
-    assert_eq!(disabled(&gone.settle(job, &status(410), now(), 0.5)), Some(Reason::Gone));
+    assert_eq!(disabled(&gone.settle(&job, &status(410), now(), 0.5)), Some(Reason::Gone));
     let mut strict = lane_of(target(false, 0), 2);
     let job = strict.next(now()).unwrap();
-    let effects = strict.settle(job, &status(302), now(), 0.5);
+    let effects = strict.settle(&job, &status(302), now(), 0.5);
     assert_eq!(disabled(&effects), Some(Reason::Failures));
     assert!(postponed(&effects).is_empty());
 }
 
 #[test]
 fn an_event_is_given_up_after_its_own_attempts() {
-    let keep = Target { disable_after_failures: false, ..target(false, 2) };
-    let mut lane = lane_of(keep, 0);
     for (attempts, kept) in [(1, true), (2, false)] {
+        let mut lane = lane_of(Target { disable_after_failures: false, ..target(false, 2) }, 0);
         let retry = Retry { environment_id: id(1), webhook_id: id(2), seq: 7, seqs: vec![7], attempts, due_at: now() };
         assert!(lane.load_retries(vec![(retry, vec![row(7)])]).is_empty());
         lane.paused_until = None;
         let job = lane.next(now()).unwrap();
-        let effects = lane.settle(job, &status(500), now(), 0.5);
+        let effects = lane.settle(&job, &status(500), now(), 0.5);
         assert_eq!(!postponed(&effects).is_empty(), kept, "{attempts}");
         assert_eq!(matches!(effects[..], [Effect::Finish(Numbered { seq: 7, .. })]), !kept);
         assert_eq!(disabled(&effects), None);
@@ -178,22 +177,97 @@ fn a_receiver_may_ask_for_a_longer_pause() {
     let job = lane.next(now()).unwrap();
     let mut answer = status(503);
     answer.headers.insert("retry-after", "120".parse().unwrap());
-    assert_eq!(postponed(&lane.settle(job, &answer, now(), 0.5)), [(1, 1, 120)]);
+    assert_eq!(postponed(&lane.settle(&job, &answer, now(), 0.5)), [(1, 1, 120)]);
     assert_eq!(lane.paused_until, Some(now().plus(Duration::from_secs(120))));
+}
+
+fn saved(lane: &mut Lane, now: Time) {
+    lane.saved(&Advanced { webhook_id: id(2), revision: 1, retry_at: None }, now);
 }
 
 #[test]
 fn batches_wait_for_a_hundred_or_five_seconds() {
     let mut lane = lane_of(target(true, 22), 130);
-    assert_eq!(lane.next(now()).unwrap().events.len(), 100);
-    assert!(lane.next(now()).is_none());
+    assert_eq!(postponed(&lane.form(now())), [(1, 0, 0)]);
     let later = now().plus(BATCH_WAIT);
-    assert_eq!(lane.next(later).unwrap().seqs, (101..=130).collect::<Vec<_>>());
+    assert_eq!(lane.form(later).len(), 1, "the rest after its time");
     let mut young = lane_of(target(true, 22), 3);
-    assert!(young.next(now()).is_none());
+    assert!(young.form(now()).is_empty());
     let advance = young.advance(now()).unwrap();
     assert!(advance.release);
     assert_eq!((advance.cursor, advance.ready_at), (0, Some(later)));
+}
+
+#[test]
+fn a_batch_begins_when_it_is_written_down() {
+    let mut lane = lane_of(target(true, 22), 130);
+    lane.form(now());
+    assert!(lane.next(now()).is_none(), "not before");
+    let advance = lane.advance(now()).unwrap();
+    assert_eq!((advance.cursor, &advance.open, advance.release), (100, &vec![], false));
+    lane.not_saved(&advance);
+    assert!(lane.next(now()).is_none(), "nor when that fails");
+    lane.advance(now()).unwrap();
+    saved(&mut lane, now());
+    let job = lane.next(now()).unwrap();
+    assert_eq!(job.seqs, (1..=100).collect::<Vec<_>>());
+    assert!(matches!(lane.settle(&job, &status(200), now(), 0.5)[..], [Effect::Finish(Numbered { seq: 1, .. })]));
+    assert_eq!(lane.advance(now()).unwrap().tally, Tally { delivered: 100, ..Tally::default() });
+}
+
+#[test]
+fn whoever_takes_over_sends_the_same_batches() {
+    // A batch of two, formed after its five seconds, is a row like a failed request.
+    let mut first = lane_of(target(true, 22), 2);
+    let Some(Effect::Postpone(written)) = first.form(now().plus(BATCH_WAIT)).pop() else { panic!("no batch") };
+    let cursor = first.advance(now()).unwrap().cursor;
+    let mut second = lane_of(target(true, 22), 0);
+    second.ledger = Ledger::new(cursor, &[]);
+    second.load((cursor + 1..=cursor + 120).map(row).collect(), 120);
+    second.load_retries(vec![(written, vec![row(1), row(2)])]);
+    assert_eq!(second.next(now()).unwrap().seqs, [1, 2], "not mixed with what came later");
+    second.form(now());
+    assert_eq!(second.formed[0].seqs, (3..=102).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_is_delivered_again_is_not_read_again_before_that_is_saved() {
+    let mut lane = lane(1);
+    let retry = || Retry { environment_id: id(1), webhook_id: id(2), seq: 7, seqs: vec![7], attempts: 1, due_at: now() };
+    lane.load_retries(vec![(retry(), vec![row(7)])]);
+    let job = lane.next(now()).unwrap();
+    assert!(lane.next(now()).is_some(), "another goes on beside it");
+    lane.settle(&job, &status(200), now(), 0.5);
+    lane.load_retries(vec![(retry(), vec![row(7)])]);
+    assert!(lane.next(now()).is_none(), "the row is still there, but its outcome is known");
+    lane.advance(now()).unwrap();
+    saved(&mut lane, now());
+    lane.load_retries(vec![(retry(), vec![row(7)])]);
+    assert!(lane.next(now()).is_some());
+}
+
+#[test]
+fn nothing_begins_while_the_end_is_saved() {
+    let mut lane = lane(0);
+    let advance = lane.advance(now()).unwrap();
+    assert!(advance.release);
+    lane.load(vec![row(1)], 1);
+    assert!(lane.next(now()).is_none());
+    lane.not_saved(&advance);
+    assert!(lane.next(now()).is_some());
+}
+
+#[test]
+fn every_number_comes_to_one_end() {
+    let mut lane = lane_of(target(false, 0), 0);
+    lane.claimed.head = 9;
+    lane.load(vec![row(3), Waiting { payload: None, ..row(4) }, row(5), row(6)], 9);
+    let jobs = begin_all(&mut lane, now());
+    for (job, code) in jobs.iter().zip([200, 200, 500]) {
+        lane.settle(job, &status(code), now(), 0.5);
+    }
+    let tally = lane.advance(now()).unwrap().tally;
+    assert_eq!(tally, Tally { delivered: 2, given_up: 1, dropped: 6 }, "1, 2, 4 and 7 to 9 had no row or no event");
 }
 
 #[test]
@@ -202,7 +276,7 @@ fn events_that_retention_took_are_passed_over() {
     lane.load(vec![Waiting { payload: None, ..row(1) }, row(2)], 3);
     let job = lane.next(now()).unwrap();
     assert_eq!(job.seqs, [2]);
-    lane.settle(job, &status(200), now(), 0.5);
+    lane.settle(&job, &status(200), now(), 0.5);
     assert_eq!(lane.advance(now()).unwrap().cursor, 2);
 }
 
@@ -212,7 +286,7 @@ fn a_changed_subscription_is_read_anew_when_nothing_is_under_way() {
     let jobs = begin_all(&mut lane, now());
     lane.saved(&Advanced { webhook_id: id(2), revision: 2, retry_at: None }, now());
     assert!(lane.next(now()).is_none());
-    jobs.into_iter().for_each(|job| drop(lane.settle(job, &status(200), now(), 0.5)));
+    jobs.into_iter().for_each(|job| drop(lane.settle(&job, &status(200), now(), 0.5)));
     let advance = lane.advance(now()).unwrap();
     assert!(advance.release);
     assert_eq!((advance.cursor, advance.open), (8, vec![]));

@@ -24,13 +24,23 @@ impl Ledger {
         self.open.iter().copied().collect()
     }
 
-    pub fn begin(&mut self, seq: i64) {
+    /// Opens a delivery. Gives how many numbers before it were passed over: their rows are gone.
+    pub fn begin(&mut self, seq: i64) -> i64 {
+        let passed = self.pass_to(seq - 1);
         self.cursor = self.cursor.max(seq);
         self.open.insert(seq);
+        passed
     }
 
     pub fn finish(&mut self, seq: i64) {
         self.open.remove(&seq);
+    }
+
+    /// Moves the cursor over numbers that have no row, and gives how many.
+    pub fn pass_to(&mut self, seq: i64) -> i64 {
+        let passed = (seq - self.cursor).max(0);
+        self.cursor += passed;
+        passed
     }
 }
 

@@ -3,8 +3,9 @@
 //!
 //! Cast: a [`subscription::Subscription`] says who wants which events. [`fanout::Fanout`] appends each event to the
 //! logs of the subscriptions it concerns. [`deliver::Deliverer`] leases the stream of a subscription and works it off
-//! in a [`lane`]: a window of concurrent requests that adapts, one request at a time after failures. Outcomes of all
-//! lanes are saved together at the [`desk`]. A failed request moves to a table of retries with its due time.
+//! in a [`lane`]: a window of concurrent requests that adapts, one request at a time after failures. The [`desk`] has
+//! all lanes: it shares the requests that may be under way among them by [`slots`], and saves their outcomes together
+//! in an [`outbox`]. A failed request moves to a table of retries with its due time.
 //!
 //! Invariants:
 //! - A delivery has an outcome, is in the table of retries, or lies beyond its stream's cursor (or among its open
@@ -14,6 +15,7 @@
 
 pub mod attempt;
 mod backlog;
+mod carry;
 pub mod credential;
 pub mod deliver;
 mod desk;
@@ -22,12 +24,15 @@ pub mod fanout;
 mod header;
 mod lane;
 mod ledger;
+mod outbox;
 mod payload;
+pub mod reconcile;
 pub mod request_log;
 mod retry;
 pub mod rotation;
 mod sample;
 pub mod sign;
+mod slots;
 pub mod status;
 mod stream;
 pub mod subscription;

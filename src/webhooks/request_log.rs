@@ -102,7 +102,7 @@ impl Entry {
             request_bytes: size(composed.body.len()),
             request_body: None,
             response_headers: names(&answer.headers),
-            response_bytes: size(answer.body.len()),
+            response_bytes: size(answer.size),
             response_body: None,
         }
     }
@@ -112,7 +112,7 @@ impl Entry {
         Entry {
             is_test: true,
             request_headers: values(&composed.headers),
-            request_body: Some(composed.body.clone()),
+            request_body: Some(String::from_utf8_lossy(&composed.body).into_owned()),
             response_headers: values(&answer.headers),
             // Postgres keeps no NUL in text.
             response_body: Some(String::from_utf8_lossy(&answer.body).replace('\0', "\u{fffd}")),

@@ -20,6 +20,10 @@ use crate::ids::{EnvId, Id, OutgoingCredentialId, WebhookId};
 
 /// A holder that says nothing for so long has lost the stream.
 pub const TERM: Duration = Duration::from_secs(10);
+/// A lease that ends later than this, or an event that is to be sent later, is from before the clock was set back.
+const LONGEST_LEASE: Duration = Duration::from_secs(60);
+/// The same for retries and pauses.
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(5 * 3600);
 /// How long the first event of a batch waits for others.
 pub const BATCH_WAIT: Duration = Duration::from_secs(5);
 
@@ -127,8 +131,11 @@ pub(super) async fn revise_users_in(tx: &mut Tx, env: EnvId, credential: Outgoin
 /// Drops everything that waits, the count of failures, and the lease of whoever delivers.
 pub(super) async fn drop_waiting_in(tx: &mut Tx, env: EnvId, webhook: WebhookId) -> Result<()> {
     for statement in [
-        "UPDATE webhook_streams
-         SET cursor = head, open = '{}', ready_at = NULL, retry_at = NULL, paused_until = NULL, failures = 0,
+        "UPDATE webhook_streams s
+         SET dropped = dropped + head - cursor + cardinality(open) + (
+                 SELECT coalesce(sum(cardinality(r.seqs)), 0) FROM webhook_retries r
+                 WHERE r.environment_id = s.environment_id AND r.webhook_id = s.webhook_id),
+             cursor = head, open = '{}', ready_at = NULL, retry_at = NULL, paused_until = NULL, failures = 0,
              revision = revision + 1, lease = NULL, holder = NULL, leased_until = NULL
          WHERE environment_id = $1 AND webhook_id = $2",
         "DELETE FROM webhook_retries WHERE environment_id = $1 AND webhook_id = $2",
@@ -164,25 +171,36 @@ pub struct Claimed {
 /// Whose streams are claimed, and which ones it has already.
 pub struct Claim<'a> {
     pub holder: &'a str,
-    pub held: Vec<WebhookId>,
+    pub held: Vec<(EnvId, WebhookId)>,
     pub now: Time,
     pub limit: i64,
 }
 
-/// Leases streams of active subscriptions in which something may be sent now, those due longest first.
+/// Leases streams of active subscriptions in which something may be sent now: one of each environment in turn, within
+/// it those due longest first. However many an environment has, it leaves half of all to the others.
 ///
 /// Streams that the holder leases but does not have in hand were left by a predecessor in the same process.
 pub async fn claim(conn: &AsyncPgConnection, claim: Claim<'_>) -> Result<Vec<Claimed>> {
     Ok(Prepared(sql_query(
-        "WITH due AS (
-             SELECT s.environment_id, s.webhook_id FROM webhook_streams s
+        "WITH held AS (
+             SELECT environment_id, count(*) AS streams FROM UNNEST($6::uuid[]) AS held (environment_id) GROUP BY 1),
+         turns AS (
+             SELECT s.environment_id, s.webhook_id, row_number() OVER (
+                 PARTITION BY s.environment_id ORDER BY least(s.ready_at, s.retry_at) NULLS FIRST) AS turn
+             FROM webhook_streams s
              JOIN webhook_subscriptions w
                   ON w.environment_id = s.environment_id AND w.id = s.webhook_id AND w.status = 'active'
-             WHERE (s.lease IS NULL OR s.leased_until <= $3 OR s.holder = $1)
+             WHERE (s.lease IS NULL OR s.leased_until <= $3 OR s.leased_until > $7 OR s.holder = $1)
                AND s.webhook_id <> ALL ($2)
-               AND (s.paused_until IS NULL OR s.paused_until <= $3)
-               AND (s.ready_at <= $3 OR s.retry_at <= $3 OR s.open <> '{}')
-             ORDER BY least(s.ready_at, s.retry_at) NULLS FIRST
+               AND (s.paused_until IS NULL OR s.paused_until <= $3 OR s.paused_until > $8)
+               AND (s.ready_at <= $3 OR s.ready_at > $7 OR s.retry_at <= $3 OR s.retry_at > $8 OR s.open <> '{}')),
+         due AS (
+             SELECT s.environment_id, s.webhook_id FROM turns
+             JOIN webhook_streams s USING (environment_id, webhook_id)
+             LEFT JOIN held ON held.environment_id = turns.environment_id
+             WHERE turns.turn <= ($5 - coalesce(held.streams, 0) + 1) / 2
+               AND (s.lease IS NULL OR s.leased_until <= $3 OR s.leased_until > $7 OR s.holder = $1)
+             ORDER BY turns.turn
              LIMIT $5
              FOR UPDATE OF s SKIP LOCKED)
          UPDATE webhook_streams s SET lease = gen_random_uuid(), holder = $1, leased_until = $4
@@ -190,10 +208,13 @@ pub async fn claim(conn: &AsyncPgConnection, claim: Claim<'_>) -> Result<Vec<Cla
          RETURNING s.environment_id, s.webhook_id, s.lease, s.head, s.cursor, s.open, s.failures, s.revision, s.retry_at",
     )
     .bind::<Text, _>(claim.holder)
-    .bind::<Array<SqlUuid>, _>(claim.held)
+    .bind::<Array<SqlUuid>, _>(claim.held.iter().map(|(_, webhook)| *webhook).collect::<Vec<_>>())
     .bind::<Timestamptz, _>(claim.now)
     .bind::<Timestamptz, _>(claim.now.plus(TERM))
-    .bind::<BigInt, _>(claim.limit))
+    .bind::<BigInt, _>(claim.limit)
+    .bind::<Array<SqlUuid>, _>(claim.held.iter().map(|(env, _)| *env).collect::<Vec<_>>())
+    .bind::<Timestamptz, _>(claim.now.plus(LONGEST_LEASE))
+    .bind::<Timestamptz, _>(claim.now.plus(LONGEST_PAUSE)))
     .load(&mut &*conn)
     .await?)
 }
@@ -225,6 +246,23 @@ pub async fn next_due(conn: &AsyncPgConnection, holder: &str, now: Time) -> Resu
     Ok(due.at)
 }
 
+/// How many deliveries came to which end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub delivered: i64,
+    pub given_up: i64,
+    /// The event was gone before the delivery's turn came.
+    pub dropped: i64,
+}
+
+impl Tally {
+    pub fn add(&mut self, other: Tally) {
+        self.delivered += other.delivered;
+        self.given_up += other.given_up;
+        self.dropped += other.dropped;
+    }
+}
+
 /// What became of a stream since the last save.
 #[derive(Clone, Debug)]
 pub struct Advance {
@@ -237,6 +275,7 @@ pub struct Advance {
     pub paused_until: Option<Time>,
     /// When what is left may be sent; unchanged when absent.
     pub ready_at: Option<Time>,
+    pub tally: Tally,
     /// The stream goes back; otherwise its lease is renewed.
     pub release: bool,
 }
@@ -290,10 +329,13 @@ pub(super) async fn advance_in(tx: &mut Tx, advances: &[Advance]) -> Result<Vec<
                          WHERE r.environment_id = s.environment_id AND r.webhook_id = s.webhook_id),
              lease = CASE WHEN NOT new.release THEN s.lease END,
              holder = CASE WHEN NOT new.release THEN s.holder END,
-             leased_until = CASE WHEN NOT new.release THEN $10::timestamptz END
+             leased_until = CASE WHEN NOT new.release THEN $10::timestamptz END,
+             delivered = s.delivered + new.delivered, given_up = s.given_up + new.given_up,
+             dropped = s.dropped + new.dropped
          FROM UNNEST($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[], $5::text[], $6::integer[], $7::timestamptz[],
-                     $8::timestamptz[], $9::bool[])
-              AS new (environment_id, webhook_id, lease, cursor, open, failures, paused_until, ready_at, release)
+                     $8::timestamptz[], $9::bool[], $11::bigint[], $12::bigint[], $13::bigint[])
+              AS new (environment_id, webhook_id, lease, cursor, open, failures, paused_until, ready_at, release,
+                      delivered, given_up, dropped)
          WHERE s.environment_id = new.environment_id AND s.webhook_id = new.webhook_id AND s.lease = new.lease
          RETURNING s.webhook_id, s.revision, s.retry_at",
         )
@@ -306,7 +348,10 @@ pub(super) async fn advance_in(tx: &mut Tx, advances: &[Advance]) -> Result<Vec<
         .bind::<Array<Nullable<Timestamptz>>, _>(column(advances, |advance| advance.paused_until))
         .bind::<Array<Nullable<Timestamptz>>, _>(column(advances, |advance| advance.ready_at))
         .bind::<Array<Bool>, _>(column(advances, |advance| advance.release))
-        .bind::<Timestamptz, _>(tx.now().plus(TERM)),
+        .bind::<Timestamptz, _>(tx.now().plus(TERM))
+        .bind::<Array<BigInt>, _>(column(advances, |advance| advance.tally.delivered))
+        .bind::<Array<BigInt>, _>(column(advances, |advance| advance.tally.given_up))
+        .bind::<Array<BigInt>, _>(column(advances, |advance| advance.tally.dropped)),
     )
     .load(&mut tx.conn())
     .await?)

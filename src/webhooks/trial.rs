@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::attempt::{self, DEADLINE, Target};
-use super::desk::log_id;
+use super::attempt::{self, DEADLINE, Keep, Target};
+use super::carry::log_id;
 use super::request_log::{self, Attempt, Entry};
 use super::{credential, payload, sample, subscription};
 use crate::access::{Access, Level, Resource, audit};
@@ -48,7 +48,7 @@ pub async fn send(app: &App, access: &Access, id: WebhookId, kind: Option<&str>)
     let target = Target::new(app, &subscription, &convention, credential.as_ref(), url)?;
     let request = payload::request_id(id, &[event]);
     let composed = target.compose(request, &[(event, &sample)], at)?;
-    let answer = attempt::send(app, &target, &composed, DEADLINE).await;
+    let answer = attempt::send(app, &target, &composed, DEADLINE, Keep::Bytes).await;
     let attempt = Attempt { id: log_id(app, at), at, request, first_event: event, events: 1, number: 1 };
     let entry = Entry::complete(&target, attempt, &composed, &answer);
     app.transact(async |tx| {

@@ -1,6 +1,7 @@
 //! `kill -9` at any moment loses nothing that was answered: the card is there after the restart, and its webhook
 //! arrives, a repeat only with the same `webhook-id`.
 
+mod delivery;
 mod events;
 mod flows;
 pub mod process;

@@ -1,18 +1,21 @@
 //! A receiver of webhooks: keeps what it got and answers as it is told.
 
 use std::collections::VecDeque;
+use std::io::Write;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 /// One request as it came.
 #[derive(Clone, Debug)]
@@ -21,6 +24,9 @@ pub struct Received {
     pub uri: Uri,
     pub headers: HeaderMap,
     pub body: Bytes,
+    /// When it came, and what was answered.
+    pub at: Instant,
+    pub status: u16,
 }
 
 impl Received {
@@ -48,6 +54,16 @@ pub enum Reply {
     Json(Value),
     /// Wait before answering 200.
     After(Duration),
+    /// Never answer.
+    Hang,
+    /// Answer 200, and then a byte now and then without end.
+    Trickle,
+    /// Answer 200, and then as many bytes as the other side takes, without end.
+    Flood,
+    /// Answer 200 with little that unpacks into much.
+    GzipBomb,
+    /// Answer 200 and break off in the middle of the body.
+    Break,
 }
 
 #[derive(Default)]
@@ -111,8 +127,13 @@ async fn receive(
 ) -> Response {
     let reply = {
         let mut inner = inner.lock();
-        inner.received.push(Received { method, uri, headers, body });
-        inner.replies.pop_front().or_else(|| inner.always.clone()).unwrap_or(Reply::Status(200))
+        let reply = inner.replies.pop_front().or_else(|| inner.always.clone()).unwrap_or(Reply::Status(200));
+        let status = match &reply {
+            Reply::Status(status) | Reply::StatusWith(status, ..) | Reply::Body(status, _) => *status,
+            _ => 200,
+        };
+        inner.received.push(Received { method, uri, headers, body, at: Instant::now(), status });
+        reply
     };
     let status = |code| StatusCode::from_u16(code).unwrap();
     match reply {
@@ -124,5 +145,33 @@ async fn receive(
             tokio::time::sleep(time).await;
             StatusCode::OK.into_response()
         }
+        Reply::Hang => std::future::pending().await,
+        Reply::Trickle => endless(b"x", Duration::from_millis(50)),
+        Reply::Flood => endless(&[b'x'; 64 * 1024], Duration::ZERO),
+        Reply::GzipBomb => ([("content-encoding", "gzip")], bomb()).into_response(),
+        Reply::Break => {
+            let pieces = [Ok(Bytes::from_static(b"only this")), Err(std::io::Error::other("broken off"))];
+            Body::from_stream(stream::iter(pieces)).into_response()
+        }
     }
+}
+
+fn endless(piece: &'static [u8], pause: Duration) -> Response {
+    let pieces = stream::repeat(Bytes::from_static(piece)).then(move |piece| async move {
+        tokio::time::sleep(pause).await;
+        Ok::<_, std::io::Error>(piece)
+    });
+    Body::from_stream(pieces).into_response()
+}
+
+/// Sixty-four megabytes of nothing.
+fn bomb() -> Bytes {
+    static PACKED: LazyLock<Bytes> = LazyLock::new(|| {
+        let mut packing = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        for _ in 0..1024 {
+            packing.write_all(&[0; 64 * 1024]).unwrap();
+        }
+        packing.finish().unwrap().into()
+    });
+    PACKED.clone()
 }

@@ -90,6 +90,28 @@ async fn a_stream_whose_holder_is_silent_is_taken_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_moved_neither_loses_nor_holds_up_anything() {
+    let scene = Scene::start().await;
+    let receiver = Receiver::start().await;
+    scene.subscribe(&receiver).await;
+    let day = Duration::from_secs(24 * 3600);
+    let mut events = Vec::new();
+    for (forward, back) in [(day, Duration::ZERO), (Duration::ZERO, day), (2 * day, day)] {
+        events.extend(scene.record_many(3).await);
+        settle(&scene.test.app, &[AnyWorker::new(Fanout)]).await.unwrap();
+        // Another process took the stream, by a clock like ours, and died.
+        let lease = "UPDATE webhook_streams SET lease = gen_random_uuid(), holder = 'another', leased_until = $1";
+        let until = scene.test.app.clock().now().plus(Duration::from_secs(10));
+        let lease = sql_query(lease).bind::<diesel::sql_types::Timestamptz, _>(until);
+        lease.execute(&mut &*scene.test.app.read().await.unwrap()).await.unwrap();
+        scene.test.app.clock().advance(forward);
+        scene.test.app.clock().set_back(back);
+        scene.settle().await;
+        assert_eq!(super::sorted(ids(&receiver.received())), texts(&events), "each once, and at once");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_holder_that_lost_its_lease_writes_no_progress() {
     let scene = Scene::start().await;
     let receiver = Receiver::start().await;

@@ -6,6 +6,8 @@ mod delivery;
 mod destination;
 mod failure;
 mod law;
+mod neighbours;
+mod accounts;
 mod rest;
 mod subscription;
 
@@ -17,6 +19,7 @@ use cardwire::access::{Access, Actor, Grants, RequestInfo, Viewer};
 use cardwire::clock::Time;
 use cardwire::ids::{EnvId, EventId, Id, Ids, MemberId, OrgId};
 use cardwire::webhooks::draft::{self, Draft};
+use cardwire::webhooks::reconcile::{self, Books};
 use cardwire::webhooks::subscription::{Subscription, create};
 use diesel::sql_query;
 use diesel::sql_types::{Nullable, Text, Timestamptz, Uuid as SqlUuid};
@@ -112,10 +115,16 @@ impl Scene {
 
     async fn settle(&self) {
         self.test.settle().await;
+        assert_eq!(self.books().await.unaccounted, 0, "every delivery came to an end or waits");
     }
 
     async fn advance(&self, by: Duration) {
-        self.test.advance(by).await;
+        self.test.app.clock().advance(by);
+        self.settle().await;
+    }
+
+    async fn books(&self) -> Books {
+        reconcile::books(&self.test.app.read().await.unwrap()).await.unwrap()
     }
 
     /// Status and reason of a subscription.
