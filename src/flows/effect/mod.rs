@@ -25,7 +25,7 @@ use crate::clock::Time;
 use crate::db::schema::{effect_attempts, effects};
 use crate::db::{Prepared, Tx};
 use crate::error::Result;
-use crate::ids::{EnvId, RunId};
+use crate::ids::{EnvId, OutgoingCredentialId, RunId};
 use crate::realtime::{Announcement, Work};
 
 /// It will be performed when it is due.
@@ -51,6 +51,7 @@ pub struct Effect {
     pub headers: Value,
     pub body: Option<String>,
     pub timeout_seconds: i16,
+    pub credential_id: Option<OutgoingCredentialId>,
     pub attempts: i16,
     /// How many attempts were answered badly, or not.
     pub failures: i16,
@@ -100,6 +101,7 @@ pub(in crate::flows) struct Intent {
     pub headers: Value,
     pub body: Option<String>,
     pub timeout_seconds: i16,
+    pub credential: Option<OutgoingCredentialId>,
 }
 
 /// Commits to requests. Those that steps of runs have already stay as they are.
@@ -110,10 +112,10 @@ pub(in crate::flows) async fn intend_in(tx: &mut Tx, env: EnvId, intents: &[Inte
     let column = |part: fn(&Intent) -> &str| intents.iter().map(part).collect::<Vec<_>>();
     let insert = sql_query(
         "INSERT INTO effects (environment_id, run_id, step_key, status, method, url, headers, body, timeout_seconds,
-                              due_at, created_at)
-         SELECT $1, run_id, step_key, 'intended', method, url, headers, body, timeout_seconds, $2, $2
-         FROM UNNEST($3::uuid[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $8::text[], $9::smallint[])
-              AS new (run_id, step_key, method, url, headers, body, timeout_seconds)
+                              credential_id, due_at, created_at)
+         SELECT $1, run_id, step_key, 'intended', method, url, headers, body, timeout_seconds, credential_id, $2, $2
+         FROM UNNEST($3::uuid[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $8::text[], $9::smallint[], $10::uuid[])
+              AS new (run_id, step_key, method, url, headers, body, timeout_seconds, credential_id)
          ON CONFLICT (environment_id, run_id, step_key) DO NOTHING",
     )
     .bind::<SqlUuid, _>(env)
@@ -124,7 +126,8 @@ pub(in crate::flows) async fn intend_in(tx: &mut Tx, env: EnvId, intents: &[Inte
     .bind::<Array<Text>, _>(column(|intent| &intent.url))
     .bind::<Array<Jsonb>, _>(intents.iter().map(|intent| intent.headers.clone()).collect::<Vec<_>>())
     .bind::<Array<Nullable<Text>>, _>(intents.iter().map(|intent| intent.body.as_deref()).collect::<Vec<_>>())
-    .bind::<Array<SmallInt>, _>(intents.iter().map(|intent| intent.timeout_seconds).collect::<Vec<_>>());
+    .bind::<Array<SmallInt>, _>(intents.iter().map(|intent| intent.timeout_seconds).collect::<Vec<_>>())
+    .bind::<Array<Nullable<SqlUuid>>, _>(intents.iter().map(|intent| intent.credential).collect::<Vec<_>>());
     Prepared(insert).execute(&mut tx.conn()).await?;
     tx.announce(Announcement::Wake(Work::Effects));
     Ok(())

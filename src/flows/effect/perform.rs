@@ -95,7 +95,7 @@ impl Desk {
             let app = app.clone();
             self.requests.spawn(async move {
                 let env = effect.environment_id;
-                let answer = send(app.outbound(), &effect).await;
+                let answer = send(&app, &effect).await;
                 let recorded = app.transact(async |tx| record_in(tx, &effect, lease, &answer).await).await;
                 if let Err(error) = recorded {
                     // The lease runs out, and the attempt counts as interrupted.

@@ -7,10 +7,15 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::Effect;
-use crate::net::{self, Outbound};
+use crate::app::App;
+use crate::net;
+use crate::webhooks::credential;
+use crate::webhooks::credential::carry::{Carried, Parcel};
 
 /// The most bytes of an answer.
 const MOST_RESPONSE: usize = 256 * 1024;
+/// The word for a credential that was deleted.
+const CREDENTIAL_MISSING: &str = "credential_missing";
 
 /// What came of a request.
 #[derive(Debug)]
@@ -32,7 +37,9 @@ impl Answer {
     pub fn worth_repeating(&self) -> bool {
         match self {
             Answer::Whole { status, .. } => *status == 429 || *status >= 500,
-            Answer::Unsent(word) | Answer::Lost(word) => !matches!(*word, "destination_refused" | "response_too_large"),
+            Answer::Unsent(word) | Answer::Lost(word) => {
+                !matches!(*word, "destination_refused" | "response_too_large" | CREDENTIAL_MISSING)
+            }
         }
     }
 
@@ -60,18 +67,18 @@ impl Answer {
 }
 
 /// Makes the request of an effect.
-pub(super) async fn send(outbound: &Outbound, effect: &Effect) -> Answer {
+pub(super) async fn send(app: &App, effect: &Effect) -> Answer {
     let deadline = Duration::from_secs(u64::from(effect.timeout_seconds.unsigned_abs()));
-    match tokio::time::timeout(deadline, exchange(outbound, effect)).await {
+    match tokio::time::timeout(deadline, exchange(app, effect)).await {
         Ok(Ok(answer)) | Ok(Err(answer)) => answer,
         Err(_) => Answer::Lost("timeout"),
     }
 }
 
-async fn exchange(outbound: &Outbound, effect: &Effect) -> Result<Answer, Answer> {
+async fn exchange(app: &App, effect: &Effect) -> Result<Answer, Answer> {
     let unusable = || Answer::Unsent("request_unusable");
     let method = Method::from_bytes(effect.method.as_bytes()).map_err(|_| unusable())?;
-    let url = Url::parse(&effect.url).map_err(|_| unusable())?;
+    let mut url = Url::parse(&effect.url).map_err(|_| unusable())?;
     let mut headers = HeaderMap::new();
     for pair in effect.headers.as_array().into_iter().flatten() {
         let part = |place: usize| pair.get(place).and_then(Value::as_str).unwrap_or_default();
@@ -79,13 +86,24 @@ async fn exchange(outbound: &Outbound, effect: &Effect) -> Result<Answer, Answer
         headers.append(name, HeaderValue::try_from(part(1)).map_err(|_| unusable())?);
     }
     headers.insert("idempotency-key", HeaderValue::try_from(effect.key()).map_err(|_| unusable())?);
-    let request = outbound.request(method, &url).map_err(|_| Answer::Unsent("destination_refused"))?;
+    let credential = credential(app, effect).await?;
+    let mut token = None;
+    if let Some(credential) = &credential {
+        let body = effect.body.as_deref().unwrap_or_default().as_bytes();
+        let parcel = Parcel { method: &method, url: &mut url, headers: &mut headers, body };
+        // What cannot be had fails the attempt: nothing leaves without the credential it should carry.
+        token = credential.put(app, parcel).await.map_err(Answer::Unsent)?;
+    }
+    let request = app.outbound().request(method, &url).map_err(|_| Answer::Unsent("destination_refused"))?;
     let request = match &effect.body {
         Some(body) => request.body(body.clone()),
         None => request,
     };
     let mut response = request.headers(headers).send().await.map_err(|error| failure(&error))?;
     let status = response.status().as_u16();
+    if let (401, Some(credential), Some(token)) = (status, &credential, &token) {
+        credential.refused(app, token);
+    }
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|_| Answer::Lost("response_broken"))? {
         if body.len() + chunk.len() > MOST_RESPONSE {
@@ -94,6 +112,19 @@ async fn exchange(outbound: &Outbound, effect: &Effect) -> Result<Answer, Answer
         body.extend_from_slice(&chunk);
     }
     Ok(Answer::Whole { status, body: readable(&body) })
+}
+
+/// The credential of a request, opened for use.
+async fn credential(app: &App, effect: &Effect) -> Result<Option<Carried>, Answer> {
+    let Some(id) = effect.credential_id else { return Ok(None) };
+    match credential::carried(app, effect.environment_id, id).await {
+        Ok(Some(carried)) => Ok(Some(carried)),
+        Ok(None) => Err(Answer::Unsent(CREDENTIAL_MISSING)),
+        Err(error) => {
+            tracing::error!(flow.run.id = %effect.run_id, %error, "the credential of a request cannot be opened");
+            Err(Answer::Unsent("credential_unavailable"))
+        }
+    }
 }
 
 /// JSON where it is JSON, else text. Postgres keeps no NUL characters.

@@ -312,6 +312,7 @@ impl<'w> Seen<'w> {
                 headers: json!(headers),
                 body: body.map(|(_, body)| body),
                 timeout_seconds: request.timeout_seconds,
+                credential: request.credential,
             })
         };
         match rendered() {

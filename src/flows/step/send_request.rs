@@ -8,6 +8,7 @@ use url::Url;
 use super::{check_template, check_templates};
 use crate::error::Violations;
 use crate::flows::fields::{Fields, join};
+use crate::ids::{Id, OutgoingCredentialId};
 
 /// The path of a request that was answered with 2xx.
 pub const SUCCESS_PATH: &str = "success";
@@ -25,6 +26,8 @@ const OURS: &[&str] =
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct SendRequest {
+    /// Without it the request is not made.
+    pub credential: Option<OutgoingCredentialId>,
     pub method: Method,
     /// A template; inserted values are percent-encoded, unless the URL is one expression.
     pub url: String,
@@ -48,9 +51,13 @@ impl SendRequest {
     pub(super) fn parse(config: &Value, pointer: &str, violations: &mut Violations) -> Option<SendRequest> {
         let fields = Fields::open(config, pointer, violations)?;
         fields.only(&["credentialId", "method", "url", "headers", "body", "response", "timeoutSeconds"], violations);
-        if fields.value("credentialId").is_some() {
-            violations.add(fields.pointer("credentialId"), "a flow cannot use credentials yet");
-        }
+        let credential = fields.text("credentialId", violations).and_then(|text| {
+            let id = OutgoingCredentialId::parse(text).ok();
+            if id.is_none() {
+                violations.add(fields.pointer("credentialId"), "there is no such outgoing credential");
+            }
+            id
+        });
         let word = fields.text("method", violations).unwrap_or("POST");
         if !METHODS.contains(&word) {
             violations.add(fields.pointer("method"), format!("is not one of {}", METHODS.join(", ")));
@@ -60,6 +67,9 @@ impl SendRequest {
             check_url(url, &fields.pointer("url"), violations);
         }
         let headers = read_headers(&fields, violations);
+        if credential.is_some() && headers.iter().any(|(name, _)| name == "authorization") {
+            violations.add(join(&fields.pointer("headers"), "authorization"), "the credential gives this header");
+        }
         let body = fields.value("body").map(|body| {
             check_templates(body, &fields.pointer("body"), violations);
             match body {
@@ -79,6 +89,7 @@ impl SendRequest {
             violations.add(fields.pointer("timeoutSeconds"), rule);
         }
         Some(SendRequest {
+            credential,
             method: Method::from_bytes(word.as_bytes()).ok()?,
             url: url?.to_owned(),
             headers,

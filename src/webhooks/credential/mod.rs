@@ -156,6 +156,12 @@ pub async fn list(app: &App, access: &Access, page: PageRequest<OutgoingCredenti
     Ok(page.page(rows))
 }
 
+/// A credential opened for use; none where it was deleted.
+pub async fn carried(app: &App, env: EnvId, id: OutgoingCredentialId) -> Result<Option<carry::Carried>> {
+    let found = find(&*app.read().await?, env, id).await?;
+    found.map(|found| carry::Carried::open(app, &found)).transpose()
+}
+
 pub(super) async fn find(conn: &AsyncPgConnection, env: EnvId, id: OutgoingCredentialId) -> Result<Option<Credential>> {
     let found = outgoing_credentials::table.find((env, id)).select(Credential::as_select());
     Ok(found.first(&mut &*conn).await.optional()?)

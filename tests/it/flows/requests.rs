@@ -149,3 +149,21 @@ async fn an_attempt_that_nobody_recorded_is_unknown_and_in_the_end_a_member_deci
         receiver.received().iter().map(|request| request.header("idempotency-key").to_owned()).collect();
     assert_eq!(keys.len(), 1, "every repeat can be recognised");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_carries_its_credential_or_is_not_made() {
+    let world = World::start().await;
+    let receiver = Receiver::start().await;
+    let create = "mutation($env: ID!) { createOutgoingCredential(input: { environmentId: $env, name: \"theirs\",
+        type: BASIC, username: \"ana\", password: \"pass\" }) { outgoingCredential { id } } }";
+    let made = world.ask(create, json!({ "env": world.env })).await;
+    let credential = made["createOutgoingCredential"]["outgoingCredential"]["id"].clone();
+    let flow = flow(&world, &receiver, json!({ "credentialId": credential })).await;
+    start(&world, &flow, "x").await;
+    assert_eq!(receiver.received()[0].header("authorization"), "Basic YW5hOnBhc3M=");
+    world.ask("mutation($id: ID!) { deleteOutgoingCredential(id: $id) { id } }", json!({ "id": credential })).await;
+    start(&world, &flow, "y").await;
+    assert_eq!(receiver.received().len(), 1, "nothing leaves without it");
+    let told = custom_events(&world).await;
+    assert_eq!(told.last().unwrap(), "bad {\"error\": \"credential_missing\", \"status\": null}");
+}

@@ -28,7 +28,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("streams", &["access", "events"]),
     ("customers", &["access", "events"]),
     ("cards", &["streams", "customers", "events", "access"]),
-    ("flows", &["cards", "customers", "streams", "events", "access"]),
+    ("flows", &["cards", "customers", "streams", "events", "access", "webhooks"]),
     ("triggers", &["flows", "customers", "events", "access"]),
     ("webhooks", &["events", "access"]),
     ("graphql", &["access", "cards", "customers", "events", "flows", "streams", "webhooks", "triggers"]),
