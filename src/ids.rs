@@ -152,6 +152,7 @@ id! {
     WebhookId, "whk", "webhook subscription", "webhook_subscriptions";
     OutgoingCredentialId, "ocred", "outgoing credential", "outgoing_credentials";
     RequestId, "req", "outgoing request";
+    ReplayId, "rply", "webhook replay", "webhook_replays";
     NotificationId, "ntf", "notification";
     TaskId, "task", "task", "flow_tasks";
 }

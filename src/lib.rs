@@ -57,6 +57,7 @@ pub fn workers() -> Vec<AnyWorker> {
         AnyWorker::new(triggers::event::Matcher),
         AnyWorker::new(triggers::event::Starter),
         AnyWorker::new(webhooks::deliver::Deliverer::default()),
+        AnyWorker::new(webhooks::replay::Replayer),
         AnyWorker::new(webhooks::reconcile::Bookkeeper::default()),
         AnyWorker::new(db::partitions::Partitioner),
         AnyWorker::new(flows::Engine),

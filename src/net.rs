@@ -199,6 +199,8 @@ impl Resolve for GuardedResolver {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn rules(allowed: &[&str], plain_http: bool) -> AddressRules {
@@ -269,5 +271,46 @@ mod tests {
         let url = Url::parse("http://localhost:9/").unwrap();
         let error = outbound.request(reqwest::Method::GET, &url).unwrap().send().await.unwrap_err();
         assert!(refused(&error), "{error:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_accepted_is_public_and_plain(text in "(http|https|ftp|)(://|:|)[a-z0-9.:@%\\[\\]xX/?#_-]{0,40}|\\PC{0,60}") {
+            let strict = rules(&[], false);
+            if let Ok(url) = strict.parse(&text, "/url") {
+                prop_assert_eq!(url.scheme(), "https");
+                prop_assert!(url.username().is_empty() && url.password().is_none());
+                match url.host() {
+                    Some(Host::Ipv4(address)) => prop_assert!(strict.permit(address.into())),
+                    Some(Host::Ipv6(address)) => prop_assert!(strict.permit(address.into())),
+                    host => prop_assert!(host.is_some()),
+                }
+            }
+        }
+
+        /// However an address is written, it is the same address.
+        #[test]
+        fn no_spelling_of_an_address_gets_around_the_rules(number in any::<u32>(), private in 0_usize..6, low in any::<u16>()) {
+            let first = [0x7f00_0000, 0x0a00_0000, 0xc0a8_0000, 0xa9fe_0000, 0x6440_0000, 0xac10_0000][private];
+            for number in [number, first | u32::from(low)] {
+                let address = std::net::Ipv4Addr::from(number);
+                let [a, b, c, d] = address.octets();
+                let strict = rules(&[], false);
+                let permitted = strict.permit(address.into());
+                prop_assert_eq!(strict.permit(address.to_ipv6_mapped().into()), permitted);
+                for spelling in [
+                    format!("{number}"),
+                    format!("0x{number:x}"),
+                    format!("0{number:o}"),
+                    format!("{a}.{b}.{}", u32::from(c) << 8 | u32::from(d)),
+                    format!("0x{a:x}.0{b:o}.{c}.{d}"),
+                    format!("[::ffff:{address}]"),
+                    format!("{address}."),
+                ] {
+                    let accepted = strict.parse(&format!("https://{spelling}/"), "/url").is_ok();
+                    prop_assert_eq!(accepted, permitted, "{}", spelling);
+                }
+            }
+        }
     }
 }

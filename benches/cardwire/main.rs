@@ -10,6 +10,7 @@
     reason = "a failed bench ends, and a bench speaks to the terminal"
 )]
 
+mod deliveries;
 mod feed;
 mod latency;
 mod load;
@@ -46,6 +47,9 @@ async fn main() {
     }
     if wanted("webhooks") {
         webhooks::run(&subject, &mut report).await;
+    }
+    if wanted("deliveries") {
+        deliveries::run(&subject, &mut report).await;
     }
     report.write(only.is_empty());
 }

@@ -32,6 +32,7 @@ pub mod tasks;
 pub mod templates;
 mod transport;
 pub mod triggers;
+mod webhook_inspection;
 pub mod webhooks;
 
 use std::time::Duration;

@@ -106,7 +106,7 @@ id_scalars!(
     CustomerId,
     EventId,
     WebhookId,
-    RequestId,
+    RequestId, ReplayId,
 );
 
 /// An RFC 3339 instant, written in UTC with milliseconds.

@@ -15,6 +15,7 @@ use super::streams::{StreamsMutation, StreamsQuery};
 use super::tasks::{TasksMutation, TasksQuery, TasksSubscription};
 use super::templates::{TemplatesMutation, TemplatesQuery};
 use super::triggers::{TriggersMutation, TriggersQuery};
+use super::webhook_inspection::{WebhookInspectionMutation, WebhookInspectionQuery};
 use super::webhooks::{WebhooksMutation, WebhooksQuery};
 use crate::app::App;
 
@@ -34,6 +35,7 @@ pub struct Query(
     TemplatesQuery,
     TriggersQuery,
     WebhooksQuery,
+    WebhookInspectionQuery,
     OutgoingCredentialQuery,
     EventsQuery,
 );
@@ -53,6 +55,7 @@ pub struct Mutation(
     TemplatesMutation,
     TriggersMutation,
     WebhooksMutation,
+    WebhookInspectionMutation,
     OutgoingCredentialMutation,
 );
 

@@ -52,7 +52,7 @@ pub enum WebhookDisabledReason {
     Gone,
 }
 
-pub struct WebhookSubscription(subscription::Subscription);
+pub struct WebhookSubscription(pub(super) subscription::Subscription);
 
 /// Who wants to be called about which events.
 #[Object]
@@ -99,6 +99,11 @@ impl WebhookSubscription {
 
     async fn credential_id(&self) -> Option<OutgoingCredentialId> {
         self.0.credential_id
+    }
+
+    /// The source of the script whose `map(payload)` gives the body that is sent.
+    async fn mapping(&self) -> Option<&str> {
+        self.0.mapping.as_deref()
     }
 
     /// The signing secret; null for those who may only view subscriptions.
@@ -169,7 +174,7 @@ impl WebhookSubscription {
     }
 }
 
-pub struct WebhookRequest(Entry);
+pub struct WebhookRequest(pub(super) Entry);
 
 /// An attempt to call a receiver.
 #[Object]
@@ -267,6 +272,8 @@ pub struct CreateWebhookSubscriptionInput {
     pub secret: Option<String>,
     /// The outgoing credential that the requests carry.
     pub credential_id: Option<OutgoingCredentialId>,
+    /// A script whose function `map(payload)` gives the body. Tried with a sample of the first type.
+    pub mapping: Option<String>,
     pub include_test_events: Option<bool>,
     pub include_request_payload: Option<bool>,
     pub include_card_response: Option<bool>,
@@ -291,6 +298,8 @@ pub struct UpdateWebhookSubscriptionInput {
     pub secret: Option<String>,
     /// Null takes the credential away.
     pub credential_id: MaybeUndefined<OutgoingCredentialId>,
+    /// Null takes the script away.
+    pub mapping: MaybeUndefined<String>,
     pub include_test_events: Option<bool>,
     pub include_request_payload: Option<bool>,
     pub include_card_response: Option<bool>,
@@ -406,6 +415,7 @@ impl WebhooksMutation {
             headers: custom_headers(input.headers)?,
             secret: input.secret.map(Secret::new),
             credential: input.credential_id.map(Some),
+            mapping: input.mapping.map(Some),
             include_test_events: input.include_test_events,
             include_request_payload: input.include_request_payload,
             include_card_response: input.include_card_response,
@@ -435,6 +445,7 @@ impl WebhooksMutation {
             headers: custom_headers(input.headers)?,
             secret: input.secret.map(Secret::new),
             credential: input.credential_id.into(),
+            mapping: input.mapping.into(),
             include_test_events: input.include_test_events,
             include_request_payload: input.include_request_payload,
             include_card_response: input.include_card_response,

@@ -127,6 +127,9 @@ fn shown(app: &App, subscription: &Subscription) -> Result<Value> {
     if let Some(flow) = subscription.flow_id {
         shown["actionFlowConfigId"] = json!(flow);
     }
+    if let Some(mapping) = &subscription.mapping {
+        shown["mapping"] = json!(mapping);
+    }
     if let Some(credential) = subscription.credential_id {
         shown["credentialId"] = json!(credential);
     }

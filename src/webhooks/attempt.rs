@@ -12,7 +12,7 @@ use super::credential::carry::{Carried, Parcel};
 use super::retry;
 use super::sign::Signer;
 use super::subscription::{Convention, Subscription};
-use super::{payload, sign};
+use super::{mapping, payload, sign};
 use crate::app::App;
 use crate::clock::Time;
 use crate::error::{Error, Result};
@@ -35,6 +35,8 @@ pub struct Target {
     pub signer: Signer,
     pub credential: Option<Carried>,
     pub omit: Omit,
+    /// The script that gives the body.
+    pub mapping: Option<String>,
     pub batched: bool,
     pub max_retries: u32,
     pub disable_after_failures: bool,
@@ -76,14 +78,21 @@ impl Target {
                 request_payload: !subscription.include_request_payload,
                 card_response: !subscription.include_card_response,
             },
+            mapping: subscription.mapping.clone(),
             batched: subscription.batched,
             max_retries: u32::try_from(subscription.max_retries).map_err(Error::internal)?,
             disable_after_failures: subscription.disable_after_failures,
         })
     }
 
-    /// Writes and signs the request that carries these events, given as (id, envelope).
-    pub fn compose(&self, request: RequestId, events: &[(EventId, &str)], at: Time) -> Result<Composed> {
+    /// Writes, maps and signs the request that carries these events, given as (id, envelope).
+    pub async fn compose(
+        &self,
+        app: &App,
+        request: RequestId,
+        events: &[(EventId, &str)],
+        at: Time,
+    ) -> Result<Composed, Uncomposed> {
         let envelope = payload::Envelope { request, env: self.env, webhook: self.webhook };
         let mut trimmed = Vec::with_capacity(events.len());
         for (_, event) in events {
@@ -93,9 +102,39 @@ impl Target {
             (false, [event], [(id, _)]) => (envelope.single(event), Some(*id)),
             _ => (envelope.batch(&trimmed), None),
         };
+        let body = match &self.mapping {
+            Some(source) => mapping::apply(app, source, &body).await.map_err(Uncomposed::Mapping)?,
+            None => body,
+        };
         let mut headers = self.headers.clone();
         headers.extend(self.signer.headers(&payload::message_id(request, single), at, body.as_bytes())?);
         Ok(Composed { headers, body: body.into() })
+    }
+}
+
+/// Why a request could not be composed.
+#[derive(Debug)]
+pub enum Uncomposed {
+    Mapping(mapping::Refusal),
+    Internal(Error),
+}
+
+impl From<Error> for Uncomposed {
+    fn from(error: Error) -> Uncomposed {
+        Uncomposed::Internal(error)
+    }
+}
+
+impl Uncomposed {
+    /// The failed attempt that it is.
+    pub fn answer(self, webhook: WebhookId) -> Answer {
+        match self {
+            Uncomposed::Mapping(refusal) => Answer { detail: refusal.place(), ..Answer::failed(refusal.word()) },
+            Uncomposed::Internal(error) => {
+                tracing::error!(webhook.id = %webhook, %error, "a webhook request could not be composed");
+                Answer::failed("internal")
+            }
+        }
     }
 }
 
@@ -119,6 +158,8 @@ pub struct Answer {
     pub status: Option<u16>,
     /// A word for what went wrong before there was a status, or while the answer was read.
     pub error: Option<&'static str>,
+    /// More about it, such as the place in a script.
+    pub detail: Option<String>,
     pub duration: Duration,
     pub headers: HeaderMap,
     /// How many bytes of the body were read.

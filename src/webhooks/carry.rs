@@ -75,12 +75,9 @@ async fn send(
     composed: &mut Composed,
 ) -> Answer {
     let events: Vec<_> = job.events.iter().map(|(id, event)| (*id, event.as_str())).collect();
-    match target.compose(attempt.request, &events, attempt.at) {
+    match target.compose(app, attempt.request, &events, attempt.at).await {
         Ok(ready) => *composed = ready,
-        Err(error) => {
-            tracing::error!(webhook.id = %target.webhook, %error, "a webhook request could not be composed");
-            return Answer::failed("internal");
-        }
+        Err(uncomposed) => return uncomposed.answer(target.webhook),
     }
     attempt::send(app, target, composed, deadline, Keep::Size).await
 }

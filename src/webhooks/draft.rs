@@ -28,6 +28,8 @@ pub struct Draft {
     pub secret: Option<Secret>,
     /// `Some(None)` takes the credential away.
     pub credential: Option<Option<OutgoingCredentialId>>,
+    /// The source of a script. `Some(None)` takes it away.
+    pub mapping: Option<Option<String>>,
     pub include_test_events: Option<bool>,
     pub include_request_payload: Option<bool>,
     pub include_card_response: Option<bool>,
@@ -144,6 +146,7 @@ impl Draft {
             ("headers", differs(self.headers.as_ref(), &now.custom_headers())),
             ("secret", self.secret.is_some()),
             ("credentialId", differs(self.credential.as_ref(), &now.credential_id)),
+            ("mapping", differs(self.mapping.as_ref(), &now.mapping)),
             ("includeTestEvents", differs(self.include_test_events.as_ref(), &now.include_test_events)),
             ("includeRequestPayload", differs(self.include_request_payload.as_ref(), &now.include_request_payload)),
             ("includeCardResponse", differs(self.include_card_response.as_ref(), &now.include_card_response)),
@@ -167,6 +170,7 @@ impl Draft {
         set(&mut subscription.test_url, self.test_url);
         set(&mut subscription.method, self.method);
         set(&mut subscription.credential_id, self.credential);
+        set(&mut subscription.mapping, self.mapping);
         set(&mut subscription.include_test_events, self.include_test_events);
         set(&mut subscription.include_request_payload, self.include_request_payload);
         set(&mut subscription.include_card_response, self.include_card_response);
@@ -192,6 +196,7 @@ pub fn read(body: &Value) -> Result<Draft> {
         headers: fields.one("headers", "an object of texts", headers),
         secret: fields.one("secret", "a text", text).map(Secret::new),
         credential: fields.nullable("credentialId", "the id of an outgoing credential", |id| id.as_str()?.parse().ok()),
+        mapping: fields.nullable("mapping", "the source of a script", text),
         include_test_events: fields.one("includeTestEvents", "true or false", Value::as_bool),
         include_request_payload: fields.one("includeRequestPayload", "true or false", Value::as_bool),
         include_card_response: fields.one("includeCardResponse", "true or false", Value::as_bool),

@@ -99,7 +99,7 @@ impl Interest {
 }
 
 /// The events for each subscription, in order; ordered by subscription, the order in which streams are locked.
-type Rows = BTreeMap<(EnvId, WebhookId), Vec<(EventId, Time)>>;
+pub(super) type Rows = BTreeMap<(EnvId, WebhookId), Vec<(EventId, Time)>>;
 
 /// Matches events with the active subscriptions of their environments. Gives the place up to which it came.
 async fn matches(conn: &AsyncPgConnection, facts: &[Fact]) -> Result<Option<(consumer::Position, Rows)>> {
@@ -145,7 +145,7 @@ fn distribute(facts: &[Fact], interests: &[Interest]) -> Option<(consumer::Posit
 }
 
 /// Appends rows to the logs, numbered under the lock of each stream.
-async fn append_in(tx: &mut Tx, mut rows: Rows) -> Result<()> {
+pub(super) async fn append_in(tx: &mut Tx, mut rows: Rows) -> Result<()> {
     let heads = stream::lock_heads_in(tx, rows.keys().copied()).await?;
     let mut columns = Columns::default();
     let mut grown = Vec::with_capacity(heads.len());

@@ -62,6 +62,8 @@ fn escape(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn one(name: &str, value: &str) -> Result<()> {
@@ -118,5 +120,28 @@ mod tests {
     fn too_many() {
         let headers = (0..51).map(|n| (format!("x-{n}"), String::new())).collect();
         assert!(check(&headers, "x-own").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn what_passes_can_be_sent_and_says_what_was_written(name in "[A-Za-z-]{1,20}|\\PC{0,20}", value in "[ -~]{0,60}|\\PC{0,60}|.{0,60}") {
+            if one(&name, &value).is_ok() {
+                let sent = HeaderName::try_from(name.as_str()).unwrap();
+                let written = HeaderValue::try_from(value.as_str()).unwrap();
+                prop_assert!(!reserved(sent.as_str(), "X-Acme-Signature"));
+                prop_assert_eq!(written.as_bytes(), value.as_bytes());
+                prop_assert!(!value.contains(['\r', '\n', '\0']));
+            }
+        }
+
+        #[test]
+        fn no_case_of_a_reserved_name_passes(pick in 0_usize..8, upper in any::<u64>()) {
+            let name = ["host", "content-type", "webhook-id", "webhook-signature", "webhook-timestamp", "connection",
+                "x-acme-signature", "x-acme-signature-next"][pick];
+            let cased = name.chars().enumerate().map(|(place, c)| {
+                if upper >> (place % 64) & 1 == 1 { c.to_ascii_uppercase() } else { c }
+            });
+            prop_assert!(one(&cased.collect::<String>(), "1").is_err());
+        }
     }
 }

@@ -27,6 +27,7 @@ fn target(batched: bool, max_retries: u32) -> Target {
         signer: Signer { secrets, header: "x-cardwire-signature".into(), encoding: Encoding::Hex },
         credential: None,
         omit: Omit::default(),
+        mapping: None,
         batched,
         max_retries,
         disable_after_failures: true,
@@ -233,7 +234,8 @@ fn whoever_takes_over_sends_the_same_batches() {
 #[test]
 fn what_is_delivered_again_is_not_read_again_before_that_is_saved() {
     let mut lane = lane(1);
-    let retry = || Retry { environment_id: id(1), webhook_id: id(2), seq: 7, seqs: vec![7], attempts: 1, due_at: now() };
+    let retry =
+        || Retry { environment_id: id(1), webhook_id: id(2), seq: 7, seqs: vec![7], attempts: 1, due_at: now() };
     lane.load_retries(vec![(retry(), vec![row(7)])]);
     let job = lane.next(now()).unwrap();
     assert!(lane.next(now()).is_some(), "another goes on beside it");

@@ -28,7 +28,7 @@ const SETTLED: Duration = Duration::from_secs(60);
 /// The sums over all streams.
 #[derive(Clone, Debug, QueryableByName)]
 pub struct Books {
-    /// Deliveries that fan-out made.
+    /// Deliveries that fan-out made, and those that were made to wait once more.
     #[diesel(sql_type = BigInt)]
     pub matched: i64,
     #[diesel(sql_type = BigInt)]
@@ -60,11 +60,11 @@ pub struct Books {
 /// Adds up all streams, in one statement and so as of one instant.
 pub async fn books(conn: &AsyncPgConnection) -> Result<Books> {
     Ok(sql_query(
-        "SELECT coalesce(sum(head), 0)::bigint AS matched, coalesce(sum(delivered), 0)::bigint AS delivered,
+        "SELECT coalesce(sum(head + replayed), 0)::bigint AS matched, coalesce(sum(delivered), 0)::bigint AS delivered,
              coalesce(sum(given_up), 0)::bigint AS given_up, coalesce(sum(dropped), 0)::bigint AS dropped,
              coalesce(sum(head - cursor), 0)::bigint AS fresh, coalesce(sum(cardinality(open)), 0)::bigint AS open,
              coalesce(sum(retrying), 0)::bigint AS retrying,
-             coalesce(sum(abs(cursor - delivered - given_up - dropped - cardinality(open) - retrying)), 0)::bigint
+             coalesce(sum(abs(cursor + replayed - delivered - given_up - dropped - cardinality(open) - retrying)), 0)::bigint
                  AS unaccounted,
              count(*) FILTER (WHERE failures > 0 AND status = 'active') AS failing, min(oldest) AS oldest
          FROM (

@@ -96,7 +96,10 @@ impl Entry {
             url: target.url.to_string(),
             method: target.method.to_string(),
             status: answer.status.and_then(|status| i16::try_from(status).ok()),
-            error: answer.error.map(str::to_owned),
+            error: answer.error.map(|word| match &answer.detail {
+                Some(detail) => format!("{word} ({detail})"),
+                None => word.to_owned(),
+            }),
             is_test: false,
             request_headers: names(&composed.headers),
             request_bytes: size(composed.body.len()),
@@ -118,6 +121,11 @@ impl Entry {
             response_body: Some(String::from_utf8_lossy(&answer.body).replace('\0', "\u{fffd}")),
             ..Entry::redacted(target, attempt, composed, answer)
         }
+    }
+
+    /// Whether the receiver took it.
+    pub fn delivered(&self) -> bool {
+        self.error.is_none() && self.status.is_some_and(|status| (200..300).contains(&status))
     }
 
     /// Where a page ends, as callers see it.

@@ -113,6 +113,8 @@ pub fn check(text: &str) -> Result<Secret> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const SECRET: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
@@ -180,6 +182,32 @@ mod tests {
         assert!(check(&"x".repeat(24)).is_ok());
         for bad in ["too short", &"x".repeat(513), "a control character \u{0} in it"] {
             assert_eq!(check(bad).unwrap_err().violations()[0].pointer.as_deref(), Some("/secret"));
+        }
+    }
+
+    proptest! {
+        /// A reader of the header finds one signature per secret, and none that another body or time would have.
+        #[test]
+        fn signatures_can_be_read_and_bind_what_they_cover(
+            secret in "whsec_[A-Za-z0-9+/]{0,44}={0,2}|[ -~]{24,60}",
+            body in proptest::collection::vec(any::<u8>(), 0..200),
+            millis in 0_i64..4_000_000_000_000,
+            rotating in any::<bool>(),
+        ) {
+            let signer = signer(&secret, rotating.then_some(OWN));
+            let read = |body: &[u8], millis: i64| {
+                let headers = signer.headers(ID, Time::from_millisecond(millis), body).unwrap();
+                let (_, value) = headers.iter().find(|(name, _)| name == SIGNATURE_HEADER).unwrap();
+                value.to_str().unwrap().split(' ').map(|one| {
+                    let encoded = one.strip_prefix("v1,").unwrap();
+                    STANDARD.decode(encoded).unwrap()
+                }).collect::<Vec<_>>()
+            };
+            let signatures = read(&body, millis);
+            prop_assert_eq!(signatures.len(), 1 + usize::from(rotating));
+            prop_assert!(signatures.iter().all(|signature| signature.len() == 32));
+            prop_assert_ne!(&read(&[&body[..], b" "].concat(), millis), &signatures);
+            prop_assert_ne!(&read(&body, millis + 1000), &signatures);
         }
     }
 }

@@ -85,7 +85,8 @@ mod tests {
 
     #[test]
     fn however_many_hang_another_is_served() {
-        for (hanging, environments, left) in [(50, 1, 100), (1000, 1, 100), (20, 20, 10), (50, 50, 1), (1000, 1000, 1)] {
+        for (hanging, environments, left) in [(50, 1, 100), (1000, 1, 100), (20, 20, 10), (50, 50, 1), (1000, 1000, 1)]
+        {
             let mut slots = Slots::default();
             fill(&mut slots, (0..hanging).map(|stream| env(stream % environments)));
             assert!(!fill(&mut slots, [env(0)]).is_empty(), "of the same environment");

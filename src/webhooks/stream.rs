@@ -11,7 +11,9 @@ use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Timestampt
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
+use super::backlog::{self, Retry};
 use super::payload;
+use super::subscription::Subscription;
 use crate::app::App;
 use crate::clock::Time;
 use crate::db::{Prepared, Tx};
@@ -142,6 +144,38 @@ pub(super) async fn drop_waiting_in(tx: &mut Tx, env: EnvId, webhook: WebhookId)
     ] {
         sql_query(statement).bind::<SqlUuid, _>(env).bind::<SqlUuid, _>(webhook).execute(&mut tx.conn()).await?;
     }
+    Ok(())
+}
+
+/// Makes deliveries of a locked stream that came to an end wait once more, as requests that are due.
+pub(super) async fn repeat_in(tx: &mut Tx, subscription: &Subscription, seqs: &[i64]) -> Result<()> {
+    if seqs.is_empty() {
+        return Ok(());
+    }
+    let size = if subscription.batched { payload::BATCH } else { 1 };
+    let (env, webhook) = (subscription.environment_id, subscription.id);
+    let retries: Vec<Retry> = seqs
+        .chunks(size)
+        .map(|seqs| Retry {
+            environment_id: env,
+            webhook_id: webhook,
+            seq: seqs[0],
+            seqs: seqs.to_vec(),
+            attempts: 0,
+            due_at: tx.now(),
+        })
+        .collect();
+    backlog::postpone_in(tx, &retries.iter().collect::<Vec<_>>()).await?;
+    sql_query(
+        "UPDATE webhook_streams SET replayed = replayed + $3, retry_at = least(retry_at, $4)
+         WHERE environment_id = $1 AND webhook_id = $2",
+    )
+    .bind::<SqlUuid, _>(env)
+    .bind::<SqlUuid, _>(webhook)
+    .bind::<BigInt, _>(i64::try_from(seqs.len()).map_err(Error::internal)?)
+    .bind::<Timestamptz, _>(tx.now())
+    .execute(&mut tx.conn())
+    .await?;
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde_json::Value;
 
 use super::draft::{Draft, Scope};
-use super::{credential, sign, stream};
+use super::{credential, mapping, sign, stream};
 use crate::access::{Access, Level, Resource, audit};
 use crate::app::App;
 use crate::clock::Time;
@@ -48,6 +48,9 @@ pub struct Subscription {
     /// What the requests carry.
     #[diesel(sql_type = Nullable<SqlUuid>)]
     pub credential_id: Option<OutgoingCredentialId>,
+    /// The source of the script that gives the body.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub mapping: Option<String>,
     /// Sealed.
     #[diesel(sql_type = Binary)]
     pub secret: Vec<u8>,
@@ -212,13 +215,19 @@ pub async fn page(
 /// Creates a subscription. It gets events recorded from now on.
 pub async fn create(app: &App, access: &Access, draft: Draft) -> Result<Subscription> {
     access.require(Resource::WebhookSubscription, Level::Admin)?;
+    if let Some(Some(source)) = &draft.mapping {
+        let now = app.clock().now();
+        let mut tried = blank(app.ids().make(now), now, access.env(), draft.scope);
+        draft.clone().apply(&mut tried);
+        mapping::check(app, source, &tried).await?;
+    }
     app.transact(async |tx| {
         let env = access.env();
         let convention = convention(tx.conn(), env).await?;
         let draft = draft.check_new(app.outbound().rules(), &convention.webhook_signature_header)?;
         exists(tx.conn(), env, draft.scope.template, "/cardTemplateId").await?;
         exists(tx.conn(), env, draft.scope.flow, "/actionFlowConfigId").await?;
-        let mut subscription = blank(tx, env, draft.scope);
+        let mut subscription = blank(tx.id(), tx.now(), env, draft.scope);
         let secret = draft.secret.clone().unwrap_or_else(|| sign::generate(tx.ids()));
         subscription.secret = app.vault().seal(tx.ids(), SEAL, &secret)?;
         draft.apply(&mut subscription);
@@ -236,6 +245,11 @@ pub async fn update(app: &App, access: &Access, id: WebhookId, draft: Draft) -> 
     access.require(Resource::WebhookSubscription, Level::Edit)?;
     if draft.secret.is_some() {
         access.require(Resource::WebhookSubscription, Level::Admin)?;
+    }
+    if let Some(Some(source)) = &draft.mapping {
+        let mut subscription = read(app, access, id).await?;
+        draft.clone().apply(&mut subscription);
+        mapping::check(app, source, &subscription).await?;
     }
     app.transact(async |tx| {
         let env = access.env();
@@ -279,10 +293,10 @@ async fn check_credential(conn: &AsyncPgConnection, subscription: &Subscription)
 }
 
 /// A subscription with every default, before anything is said about it.
-fn blank(tx: &Tx, env: EnvId, scope: Scope) -> Subscription {
+fn blank(id: WebhookId, now: Time, env: EnvId, scope: Scope) -> Subscription {
     Subscription {
         environment_id: env,
-        id: tx.id(),
+        id,
         name: None,
         types: Vec::new(),
         url: String::new(),
@@ -292,6 +306,7 @@ fn blank(tx: &Tx, env: EnvId, scope: Scope) -> Subscription {
         template_id: scope.template,
         flow_id: scope.flow,
         credential_id: None,
+        mapping: None,
         secret: Vec::new(),
         previous_secret: None,
         previous_secret_until: None,
@@ -304,8 +319,8 @@ fn blank(tx: &Tx, env: EnvId, scope: Scope) -> Subscription {
         status: "active".to_owned(),
         disabled_reason: None,
         disabled_at: None,
-        created_at: tx.now(),
-        updated_at: tx.now(),
+        created_at: now,
+        updated_at: now,
         revision: 1,
     }
 }
@@ -314,8 +329,8 @@ async fn insert_in(tx: &mut Tx, new: &Subscription) -> Result<()> {
     sql_query(
         "INSERT INTO webhook_subscriptions (environment_id, id, name, types, url, test_url, method, headers, template_id,
              flow_id, secret, include_test_events, include_request_payload, include_card_response, batched, max_retries,
-             disable_after_failures, created_at, updated_at, credential_id)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $18, $19)",
+             disable_after_failures, created_at, updated_at, credential_id, mapping)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $18, $19, $20)",
     )
     .bind::<SqlUuid, _>(new.environment_id)
     .bind::<SqlUuid, _>(new.id)
@@ -336,6 +351,7 @@ async fn insert_in(tx: &mut Tx, new: &Subscription) -> Result<()> {
     .bind::<Bool, _>(new.disable_after_failures)
     .bind::<Timestamptz, _>(new.created_at)
     .bind::<Nullable<SqlUuid>, _>(new.credential_id)
+    .bind::<Nullable<Text>, _>(&new.mapping)
     .execute(&mut tx.conn())
     .await?;
     Ok(())
@@ -349,7 +365,8 @@ pub(super) async fn save_in(tx: &mut Tx, changed: &mut Subscription) -> Result<(
         "UPDATE webhook_subscriptions SET name = $3, types = $4, url = $5, test_url = $6, method = $7, headers = $8,
              secret = $9, previous_secret = $10, previous_secret_until = $11, include_test_events = $12,
              include_request_payload = $13, include_card_response = $14, batched = $15, max_retries = $16,
-             disable_after_failures = $17, updated_at = $18, revision = $19, credential_id = $20
+             disable_after_failures = $17, updated_at = $18, revision = $19, credential_id = $20,
+             mapping = $21
          WHERE environment_id = $1 AND id = $2",
     )
     .bind::<SqlUuid, _>(changed.environment_id)
@@ -372,6 +389,7 @@ pub(super) async fn save_in(tx: &mut Tx, changed: &mut Subscription) -> Result<(
     .bind::<Timestamptz, _>(changed.updated_at)
     .bind::<Integer, _>(changed.revision)
     .bind::<Nullable<SqlUuid>, _>(changed.credential_id)
+    .bind::<Nullable<Text>, _>(&changed.mapping)
     .execute(&mut tx.conn())
     .await?;
     stream::revise_in(tx, changed.environment_id, changed.id).await

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::attempt::{self, DEADLINE, Keep, Target};
+use super::attempt::{self, Composed, DEADLINE, Keep, Target};
 use super::carry::log_id;
 use super::request_log::{self, Attempt, Entry};
 use super::{credential, payload, sample, subscription};
@@ -47,8 +47,13 @@ pub async fn send(app: &App, access: &Access, id: WebhookId, kind: Option<&str>)
     let url = subscription.test_url.as_deref().unwrap_or(&subscription.url);
     let target = Target::new(app, &subscription, &convention, credential.as_ref(), url)?;
     let request = payload::request_id(id, &[event]);
-    let composed = target.compose(request, &[(event, &sample)], at)?;
-    let answer = attempt::send(app, &target, &composed, DEADLINE, Keep::Bytes).await;
+    let (composed, answer) = match target.compose(app, request, &[(event, &sample)], at).await {
+        Ok(composed) => {
+            let answer = attempt::send(app, &target, &composed, DEADLINE, Keep::Bytes).await;
+            (composed, answer)
+        }
+        Err(uncomposed) => (Composed::default(), uncomposed.answer(id)),
+    };
     let attempt = Attempt { id: log_id(app, at), at, request, first_event: event, events: 1, number: 1 };
     let entry = Entry::complete(&target, attempt, &composed, &answer);
     app.transact(async |tx| {

@@ -176,9 +176,7 @@ mod tests {
         }
     }
 
-    /// The case `get-vanilla` of the published test suite of Signature Version 4.
-    #[test]
-    fn the_published_example_is_signed_as_published() {
+    fn signed(method: &Method, path: &str, given: &[(&'static str, &'static str)], session: Option<&str>) -> HeaderMap {
         let carried = Carried {
             id: crate::ids::Ids::seeded(1).unguessable(),
             revision: 1,
@@ -188,17 +186,133 @@ mod tests {
                 region: Some("us-east-1".into()),
                 service: Some("service".into()),
             },
-            secrets: Secrets { main: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY".into(), session_token: None },
+            secrets: Secrets {
+                main: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY".into(),
+                session_token: session.map(str::to_owned),
+            },
         };
-        let mut url = Url::parse("https://example.amazonaws.com/").unwrap();
+        let mut url = Url::parse(&format!("https://example.amazonaws.com{path}")).unwrap();
         let mut headers = HeaderMap::new();
-        let parcel = Parcel { method: &Method::GET, url: &mut url, headers: &mut headers, body: b"" };
+        for (name, value) in given {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        let parcel = Parcel { method, url: &mut url, headers: &mut headers, body: b"" };
         carried.sign(parcel, Time::parse("2015-08-30T12:36:00Z").unwrap()).unwrap();
-        assert_eq!(
-            headers["authorization"],
-            "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/service/aws4_request, \
-             SignedHeaders=host;x-amz-date, \
-             Signature=5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31"
-        );
+        headers
+    }
+
+    /// The session token of the published test suite.
+    const SESSION: &str = "AQoDYXdzEPT//////////wEXAMPLEtc764bNrC9SAPBSM22wDOk4x4HIZ8j4FZTwdQWLWsKWHGBuFqwAeMicRXmxfpSPfIeoIYRqTflfKD8YUuwthAx7mSEI/qkPpKPi/kMcGdQrmGdeehM4IC1NtBmUpp2wUE8phUZampKsburEDy0KPkyQDYwT7WZ0wq5VSXDvp75YU9HFvlRd8Tx6q6fE8YQcHNVXAkiY9q6d+xo0rKwT38xVqr7ZD0u0iPPkUL64lIZbqBAz+scqKmlzm8FDrypNC9Yjc8fPOLn9FX9KSYvKTr4rvx3iSIlTJabIQwj2ICCR/oLxBA==";
+
+    /// Cases of the published test suite of Signature Version 4, by their names there.
+    #[test]
+    fn the_published_examples_are_signed_as_published() {
+        let (get, post) = (&Method::GET, &Method::POST);
+        let unreserved = "-._~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+        let (path, query) = (format!("/{unreserved}"), format!("/?{unreserved}={unreserved}"));
+        let plain: &[(&str, &str)] = &[];
+        for (name, method, path, given, session, signature) in [
+            ("get-vanilla", get, "/", plain, None, "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31"),
+            (
+                "post-vanilla",
+                post,
+                "/",
+                plain,
+                None,
+                "5da7c1a2acd57cee7505fc6676e4e544621c30862966e37dddb68e92efbe5d6b",
+            ),
+            (
+                "get-vanilla-empty-query-key",
+                get,
+                "/?Param1=value1",
+                plain,
+                None,
+                "a67d582fa61cc504c4bae71f336f98b97f1ea3c7a6bfe1b6e45aec72011b9aeb",
+            ),
+            (
+                "get-vanilla-query-order-key-case",
+                get,
+                "/?Param2=value2&Param1=value1",
+                plain,
+                None,
+                "b97d918cfa904a5beff61c982a1b6f458b799221646efd99d3219ec94cdf2500",
+            ),
+            (
+                "get-vanilla-query-order-encoded",
+                get,
+                "/?Param-3=Value3&Param=Value2&%E1%88%B4=Value1",
+                plain,
+                None,
+                "371d3713e185cc334048618a97f809c9ffe339c62934c032af5a0e595648fcac",
+            ),
+            (
+                "get-vanilla-query-unreserved",
+                get,
+                query.as_str(),
+                plain,
+                None,
+                "9c3e54bfcdf0b19771a7f523ee5669cdf59bc7cc0884027167c21bb143a40197",
+            ),
+            (
+                "get-unreserved",
+                get,
+                path.as_str(),
+                plain,
+                None,
+                "07ef7494c76fa4850883e2b006601f940f8a34d404d0cfa977f52a65bbf5f24f",
+            ),
+            (
+                "post-vanilla-query",
+                post,
+                "/?Param1=value1",
+                plain,
+                None,
+                "28038455d6de14eafc1f9222cf5aa6f1a96197d7deb8263271d420d138af7f11",
+            ),
+            (
+                "post-header-key-sort",
+                post,
+                "/",
+                &[("my-header1", "value1")],
+                None,
+                "c5410059b04c1ee005303aed430f6e6645f61f4dc9e1461ec8f8916fdf18852c",
+            ),
+            (
+                "post-header-value-case",
+                post,
+                "/",
+                &[("my-header1", "VALUE1")],
+                None,
+                "cdbc9802e29d2942e5e10b5bccfdd67c5f22c7c4e8ae67b53629efa58b974b7d",
+            ),
+            (
+                "get-header-key-duplicate",
+                get,
+                "/",
+                &[("my-header1", "value2"), ("my-header1", "value2"), ("my-header1", "value1")],
+                None,
+                "c9d5ea9f3f72853aea855b47ea873832890dbdd183b4468f858259531a5138ea",
+            ),
+            (
+                "get-header-value-trim",
+                get,
+                "/",
+                &[("my-header1", "value1"), ("my-header2", "\"a   b   c\"")],
+                None,
+                "acc3ed3afb60bb290fc8d2dd0098b9911fcaa05412b367055dee359757a9c736",
+            ),
+            (
+                "post-sts-header-before",
+                post,
+                "/",
+                plain,
+                Some(SESSION),
+                "85d96828115b5dc0cfc3bd16ad9e210dd772bbebba041836c64533a82be05ead",
+            ),
+        ] {
+            let headers = signed(method, path, given, session);
+            let authorization = headers["authorization"].to_str().unwrap();
+            assert!(authorization.ends_with(&format!("Signature={signature}")), "{name}: {authorization}");
+        }
     }
 }

@@ -78,7 +78,8 @@ impl Ledger {
         let deadline = Instant::now() + PATIENCE;
         for receiver in [&self.single, &self.batches, &self.failing] {
             loop {
-                let came: BTreeSet<String> = receiver.received().iter().filter(|took| took.status == 200).flat_map(invocations).collect();
+                let came: BTreeSet<String> =
+                    receiver.received().iter().filter(|took| took.status == 200).flat_map(invocations).collect();
                 let lost = answered.difference(&came).count();
                 if lost == 0 {
                     break;
@@ -115,9 +116,9 @@ impl Ledger {
                 }
                 let taken: Vec<_> = attempts.iter().filter(|attempt| attempt.status == 200).collect();
                 for pair in taken.windows(2) {
-                    let excused = kills.iter().any(|kill| {
-                        pair[0].at <= *kill && *kill <= pair[1].at && *kill - pair[0].at < UNACKNOWLEDGED
-                    });
+                    let excused = kills
+                        .iter()
+                        .any(|kill| pair[0].at <= *kill && *kill <= pair[1].at && *kill - pair[0].at < UNACKNOWLEDGED);
                     assert!(excused, "{id} was sent again after it was taken");
                 }
             }

@@ -97,7 +97,15 @@ async fn the_operator_sees_what_waits() {
     scene.advance(Duration::from_secs(4)).await;
     scene.advance(Duration::from_secs(20)).await;
     let shown = scene.test.client.send("GET", "/metrics", &[], "").await.text;
-    for gauge in ["unaccounted", "waiting_fresh", "waiting_open", "waiting_retry", "failing_endpoints", "fanout_lag_events", "oldest_seconds"] {
+    for gauge in [
+        "unaccounted",
+        "waiting_fresh",
+        "waiting_open",
+        "waiting_retry",
+        "failing_endpoints",
+        "fanout_lag_events",
+        "oldest_seconds",
+    ] {
         assert!(shown.contains(&format!("cardwire_webhook_{gauge} ")), "{gauge} is not in {shown}");
     }
     for kind in ["attempts_total{outcome=\"status\"}", "attempt_seconds"] {

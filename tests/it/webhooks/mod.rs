@@ -1,13 +1,16 @@
 //! Events reach receivers: signed, at least once, and no receiver delays another.
 
+mod accounts;
 mod crash;
 mod credential;
 mod delivery;
 mod destination;
 mod failure;
+mod inspection;
 mod law;
+mod mapping;
 mod neighbours;
-mod accounts;
+mod outside;
 mod rest;
 mod subscription;
 
