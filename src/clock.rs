@@ -24,8 +24,9 @@ impl Time {
     const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
 
     pub fn from_millisecond(millis: i64) -> Time {
-        let clamped = millis.clamp(Timestamp::MIN.as_millisecond(), Timestamp::MAX.as_millisecond());
-        Time(Timestamp::from_millisecond(clamped).unwrap_or(Timestamp::UNIX_EPOCH))
+        // The ends of what a timestamp can hold lie between two milliseconds, so the whole seconds within are the ends here.
+        let (first, last) = (Timestamp::MIN.as_second() * 1000, Timestamp::MAX.as_second() * 1000);
+        Time(Timestamp::from_millisecond(millis.clamp(first, last)).unwrap_or(Timestamp::UNIX_EPOCH))
     }
 
     pub fn as_millisecond(self) -> i64 {
@@ -273,6 +274,13 @@ mod tests {
         assert_eq!(time("2026-03-26T13:46:50.7114+13:00").to_string(), "2026-03-26T00:46:50.711Z");
         assert_eq!(time("2026-03-26T00:46:50").to_string(), "2026-03-26T00:46:50.000Z");
         assert!(Time::parse("yesterday").is_err());
+    }
+
+    #[test]
+    fn times_beyond_the_ends_are_the_ends() {
+        assert!(Time::from_millisecond(i64::MAX) > time("9999-12-30T00:00:00Z"));
+        assert!(Time::from_millisecond(i64::MIN) < time("-009999-01-03T00:00:00Z"));
+        assert_eq!(time("2026-01-01T00:00:00Z").plus(std::time::Duration::MAX), Time::from_millisecond(i64::MAX));
     }
 
     #[test]

@@ -11,6 +11,7 @@
 )]
 
 mod deliveries;
+mod exports;
 mod feed;
 mod latency;
 mod load;
@@ -50,6 +51,9 @@ async fn main() {
     }
     if wanted("deliveries") {
         deliveries::run(&subject, &mut report).await;
+    }
+    if wanted("exports") {
+        exports::run(&subject, &mut report).await;
     }
     report.write(only.is_empty());
 }

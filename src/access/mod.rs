@@ -15,6 +15,7 @@ pub mod authenticate;
 pub mod credential;
 pub mod document;
 pub mod environment;
+pub mod export_settings;
 pub mod group;
 pub mod invitation;
 pub mod member;

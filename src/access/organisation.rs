@@ -1,7 +1,10 @@
 //! The organisation: its settings, and the rule that it is never without an owner (§3.1, §3.3).
 
 use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{Integer, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use serde_json::Value;
 
 use super::{Access, Level, Resource, Viewer, audit};
 use crate::app::App;
@@ -9,8 +12,12 @@ use crate::clock::Time;
 use crate::db::Tx;
 use crate::db::schema::{group_members, group_roles, organisations, roles};
 use crate::error::{Error, Result};
+use crate::events::retention::DEFAULT_DAYS;
 use crate::ids::OrgId;
 use crate::text;
+
+/// The longest retention, in days.
+const MOST_DAYS: i32 = 3_650;
 
 #[derive(Clone, Debug, Queryable, Selectable)]
 #[diesel(table_name = organisations)]
@@ -18,9 +25,19 @@ pub struct Organisation {
     pub id: OrgId,
     pub name: String,
     pub inactivity_minutes: i32,
+    /// How long things are kept, by what they are.
+    pub retention_days: Value,
     pub created_at: Time,
     pub updated_at: Time,
     pub revision: i32,
+}
+
+impl Organisation {
+    /// How many days analytics events are kept.
+    pub fn event_retention_days(&self) -> i32 {
+        let days = self.retention_days.get("events").and_then(Value::as_i64);
+        days.and_then(|days| i32::try_from(days).ok()).unwrap_or(DEFAULT_DAYS)
+    }
 }
 
 /// New settings; what is absent stays.
@@ -29,6 +46,8 @@ pub struct Organisation {
 pub struct Settings {
     pub name: Option<String>,
     pub inactivity_minutes: Option<i32>,
+    #[diesel(skip_update)]
+    pub event_retention_days: Option<i32>,
 }
 
 /// The organisation of the viewer.
@@ -49,7 +68,16 @@ pub async fn update(app: &App, access: &Access, settings: Settings, expected: Op
     if settings.inactivity_minutes.is_some_and(|minutes| !(1..=1440).contains(&minutes)) {
         return Err(Error::invalid("/inactivityMinutes", "must be between 1 and 1440"));
     }
+    if settings.event_retention_days.is_some_and(|days| !(1..=MOST_DAYS).contains(&days)) {
+        return Err(Error::invalid("/eventRetentionDays", format!("must be between 1 and {MOST_DAYS}")));
+    }
     app.transact(async |tx| {
+        if let Some(days) = settings.event_retention_days {
+            let keep = sql_query(
+                "UPDATE organisations SET retention_days = jsonb_set(retention_days, '{events}', to_jsonb($2)) WHERE id = $1",
+            );
+            keep.bind::<SqlUuid, _>(access.org()).bind::<Integer, _>(days).execute(&mut tx.conn()).await?;
+        }
         let changed: Organisation = diesel::update(organisations::table.find(access.org()))
             .set((
                 &settings,
@@ -60,7 +88,11 @@ pub async fn update(app: &App, access: &Access, settings: Settings, expected: Op
             .get_result(&mut tx.conn())
             .await?;
         super::expect_revision(changed.revision - 1, expected)?;
-        let fields = [settings.name.as_ref().map(|_| "name"), settings.inactivity_minutes.map(|_| "inactivityMinutes")];
+        let fields = [
+            settings.name.as_ref().map(|_| "name"),
+            settings.inactivity_minutes.map(|_| "inactivityMinutes"),
+            settings.event_retention_days.map(|_| "eventRetentionDays"),
+        ];
         let fields: Vec<&str> = fields.into_iter().flatten().collect();
         audit::record_in(tx, access, "organisation.update", access.org(), &fields).await?;
         Ok(changed)

@@ -26,6 +26,7 @@ pub mod render;
 pub mod scene;
 pub mod select;
 pub mod template;
+pub mod test_data;
 pub mod timers;
 pub mod track;
 pub(crate) mod transition;

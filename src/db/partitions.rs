@@ -11,7 +11,7 @@ use crate::clock::{Time, day_of};
 use crate::error::Result;
 use crate::worker::{Progress, Worker};
 
-/// A partitioned table and how long its days are kept. `None`: until the organisation's retention says otherwise.
+/// A partitioned table and how long its days are kept. `None`: its area forgets them.
 struct Kept {
     table: &'static str,
     days: Option<u64>,
@@ -19,6 +19,7 @@ struct Kept {
 
 const TABLES: &[Kept] = &[
     Kept { table: "events", days: None },
+    Kept { table: "export_chunks", days: None },
     Kept { table: "feed_changes", days: Some(1) },
     // The longest schedule of retries, a hundred of them, spans seventeen days.
     Kept { table: "webhook_deliveries", days: Some(30) },

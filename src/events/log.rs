@@ -8,7 +8,7 @@ use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
-use super::kind;
+use super::{ExportSettings, kind};
 use crate::app::App;
 use crate::clock::Time;
 use crate::db::page::Page;
@@ -90,6 +90,10 @@ impl Permit {
     pub(crate) fn new(env: EnvId) -> Permit {
         Permit(env)
     }
+
+    pub(super) fn env(self) -> EnvId {
+        self.0
+    }
 }
 
 /// Lists events of an environment, newest first, by (timestamp, id).
@@ -108,8 +112,32 @@ pub async fn list(
     Ok(Page { rows, more })
 }
 
+/// Lists events as they may leave the environment: without what its export settings leave out (§10.7).
+pub async fn export(
+    app: &App,
+    permit: Permit,
+    filter: &Filter,
+    limit: i64,
+    after: Option<Place>,
+) -> Result<Page<Logged>> {
+    filter.check()?;
+    let settings = ExportSettings::find(&*app.read().await?, permit.0).await?;
+    let mut filter = filter.clone();
+    if !settings.test_cards {
+        if filter.is_test == Some(true) {
+            return Ok(Page { rows: Vec::new(), more: false });
+        }
+        filter.is_test = Some(false);
+    }
+    let mut page = list(app, permit, &filter, limit, after).await?;
+    for row in &mut page.rows {
+        row.payload = settings.omit().from_payload(&row.payload)?.into_owned();
+    }
+    Ok(page)
+}
+
 impl Filter {
-    fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         let mut violations = Violations::new();
         for (index, name) in self.types.iter().flatten().enumerate() {
             if !kind::known(name) {
@@ -123,11 +151,28 @@ impl Filter {
         }
         violations.finish()
     }
+
+    /// Adds what the filter asks to a query with so many values.
+    pub(super) fn narrow<'a>(&self, query: BoxedQuery<'a>, binds: usize) -> Conditions<'a> {
+        Conditions { query, binds }
+            .and::<Timestamptz, _>("occurred_at >= ?", self.from)
+            .and::<Timestamptz, _>("occurred_at < ?", self.to)
+            .and::<Array<Text>, _>("CASE WHEN custom THEN 'custom:' || name ELSE name END = ANY(?)", self.types.clone())
+            .and::<Text, _>("end_user_id = ?", self.end_user_id.clone())
+            .and::<SqlUuid, _>("card_id = ?", self.card)
+            .and::<SqlUuid, _>("template_id = ?", self.template)
+            .and::<SqlUuid, _>("flow_id = ?", self.flow)
+            .and::<SqlUuid, _>("run_id = ?", self.run)
+            .and::<Text, _>("payload::json #>> '{platformContext,flowInvocationId}' = ?", self.invocation.clone())
+            .and::<Bool, _>("is_test = ?", self.is_test)
+    }
 }
 
+type BoxedQuery<'a> = diesel::query_builder::BoxedSqlQuery<'a, Pg, diesel::query_builder::SqlQuery>;
+
 /// A query that grows by conditions, which are numbered as they come.
-struct Conditions<'a> {
-    query: diesel::query_builder::BoxedSqlQuery<'a, Pg, diesel::query_builder::SqlQuery>,
+pub(super) struct Conditions<'a> {
+    query: BoxedQuery<'a>,
     binds: usize,
 }
 
@@ -145,6 +190,15 @@ impl<'a> Conditions<'a> {
         self.query = self.query.sql(condition).bind::<S, V>(value);
         self
     }
+
+    /// How many values the query has.
+    pub(super) fn binds(&self) -> usize {
+        self.binds
+    }
+
+    pub(super) fn finish(self, end: String) -> BoxedQuery<'a> {
+        self.query.sql(end)
+    }
 }
 
 async fn find(
@@ -160,18 +214,8 @@ async fn find(
     )
     .into_boxed::<Pg>()
     .bind::<SqlUuid, _>(env);
-    let conditions = Conditions { query, binds: 1 }
-        .and::<Timestamptz, _>("occurred_at >= ?", filter.from)
-        .and::<Timestamptz, _>("occurred_at < ?", filter.to)
-        .and::<Array<Text>, _>("CASE WHEN custom THEN 'custom:' || name ELSE name END = ANY(?)", filter.types.clone())
-        .and::<Text, _>("end_user_id = ?", filter.end_user_id.clone())
-        .and::<SqlUuid, _>("card_id = ?", filter.card)
-        .and::<SqlUuid, _>("template_id = ?", filter.template)
-        .and::<SqlUuid, _>("flow_id = ?", filter.flow)
-        .and::<SqlUuid, _>("run_id = ?", filter.run)
-        .and::<Text, _>("payload::json #>> '{platformContext,flowInvocationId}' = ?", filter.invocation.clone())
-        .and::<Bool, _>("is_test = ?", filter.is_test)
-        .and::<Timestamptz, _>("occurred_at <= ?", after.map(|place| place.occurred_at));
+    let conditions =
+        filter.narrow(query, 1).and::<Timestamptz, _>("occurred_at <= ?", after.map(|place| place.occurred_at));
     let conditions = match after {
         Some(place) => {
             let earlier = format!("(occurred_at < ${} OR id < ?)", conditions.binds);
@@ -180,7 +224,7 @@ async fn find(
         None => conditions,
     };
     let end = format!(" ORDER BY occurred_at DESC, id DESC LIMIT ${}", conditions.binds + 1);
-    Ok(conditions.query.sql(end).bind::<BigInt, _>(limit).load(&mut &*conn).await?)
+    Ok(conditions.finish(end).bind::<BigInt, _>(limit).load(&mut &*conn).await?)
 }
 
 #[cfg(test)]

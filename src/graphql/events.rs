@@ -1,6 +1,7 @@
 //! Analytics events as they were recorded (specification 10.3).
 
-use async_graphql::{Context, InputObject, Object};
+use async_graphql::{Context, InputObject, Object, SimpleObject, Subscription};
+use futures_util::{Stream, TryStreamExt};
 use serde_json::value::RawValue;
 
 use super::connection::Connection;
@@ -9,11 +10,15 @@ use crate::clock::Time;
 use crate::db::StoredJson;
 use crate::db::page::PageRequest;
 use crate::error::{Error, Result};
+use crate::events::follow::{self, Followed, Mark};
 use crate::events::log::{self, Filter, Logged, Place};
 use crate::ids::{CardId, EnvId, EventId, FlowId, RunId, TemplateId};
 
 #[derive(Default)]
 pub struct EventsQuery;
+
+#[derive(Default)]
+pub struct EventsSubscription;
 
 /// Which events to show; absent fields do not narrow.
 #[derive(InputObject, Default)]
@@ -87,6 +92,37 @@ impl AnalyticsEvent {
     /// The whole event, as webhooks and exports carry it.
     async fn event(&self) -> Result<StoredJson> {
         RawValue::from_string(self.0.payload.clone()).map(StoredJson).map_err(Error::internal)
+    }
+}
+
+/// An event that was recorded, and the place after it.
+#[derive(SimpleObject)]
+pub struct AnalyticsEventUpdate {
+    event: AnalyticsEvent,
+    /// Give it as `after` to go on behind this event; good for a day.
+    cursor: String,
+}
+
+#[Subscription]
+impl EventsSubscription {
+    /// The events of an environment as they are recorded, each once, in the order of their commits; from `after` on,
+    /// where it is given.
+    async fn analytics_events(
+        &self,
+        ctx: &Context<'_>,
+        environment_id: EnvId,
+        filter: Option<AnalyticsEventFilter>,
+        after: Option<String>,
+    ) -> Result<impl Stream<Item = async_graphql::Result<AnalyticsEventUpdate>> + use<>> {
+        let access = viewer(ctx)?.access(environment_id)?;
+        let mark =
+            |cursor: &str| Mark::read(cursor).ok_or_else(|| Error::invalid("/after", "is not a cursor of this stream"));
+        let after = after.as_deref().map(mark).transpose()?;
+        let filter = filter.unwrap_or_default().into();
+        let followed = follow::follow(app(ctx)?, access.read_events()?, filter, after).await?;
+        let update =
+            |one: Followed| AnalyticsEventUpdate { event: AnalyticsEvent(one.event), cursor: one.mark.cursor() };
+        Ok(followed.map_ok(update).map_err(Into::into))
     }
 }
 

@@ -30,6 +30,7 @@ mod sdk;
 pub mod streams;
 pub mod tasks;
 pub mod templates;
+pub mod test_data;
 mod transport;
 pub mod triggers;
 mod webhook_inspection;

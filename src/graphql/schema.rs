@@ -5,7 +5,7 @@ use async_graphql::{MergedObject, MergedSubscription};
 use super::access::{AccessMutation, AccessQuery};
 use super::cards::{CardsMutation, CardsQuery};
 use super::customers::{CustomersMutation, CustomersQuery};
-use super::events::EventsQuery;
+use super::events::{EventsQuery, EventsSubscription};
 use super::flows::{FlowsMutation, FlowsQuery};
 use super::outgoing_credentials::{OutgoingCredentialMutation, OutgoingCredentialQuery};
 use super::requests::RequestsMutation;
@@ -14,6 +14,7 @@ use super::sdk::{SdkMutation, SdkQuery, SdkSubscription};
 use super::streams::{StreamsMutation, StreamsQuery};
 use super::tasks::{TasksMutation, TasksQuery, TasksSubscription};
 use super::templates::{TemplatesMutation, TemplatesQuery};
+use super::test_data::{TestDataMutation, TestDataQuery};
 use super::triggers::{TriggersMutation, TriggersQuery};
 use super::webhook_inspection::{WebhookInspectionMutation, WebhookInspectionQuery};
 use super::webhooks::{WebhooksMutation, WebhooksQuery};
@@ -38,6 +39,7 @@ pub struct Query(
     WebhookInspectionQuery,
     OutgoingCredentialQuery,
     EventsQuery,
+    TestDataQuery,
 );
 
 /// Everything that can be changed.
@@ -57,11 +59,12 @@ pub struct Mutation(
     WebhooksMutation,
     WebhookInspectionMutation,
     OutgoingCredentialMutation,
+    TestDataMutation,
 );
 
 /// Everything that can be followed.
 #[derive(MergedSubscription, Default)]
-pub struct Subscription(SdkSubscription, TasksSubscription);
+pub struct Subscription(SdkSubscription, EventsSubscription, TasksSubscription);
 
 /// The schema for an application.
 pub fn build(app: &App) -> Schema {

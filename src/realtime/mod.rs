@@ -46,10 +46,14 @@ pub enum Work {
     Firings,
     /// Something is to be done to very many customers or runs.
     Tasks,
+    /// Test cards and test events are to be removed.
+    TestData,
+    /// Files of exported events are to be written.
+    Exports,
 }
 
 impl Work {
-    pub const ALL: [Work; 9] = [
+    pub const ALL: [Work; 11] = [
         Work::Flows,
         Work::Fanout,
         Work::Webhooks,
@@ -59,5 +63,7 @@ impl Work {
         Work::EventTriggers,
         Work::Firings,
         Work::Tasks,
+        Work::TestData,
+        Work::Exports,
     ];
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::Work;
 
@@ -10,6 +10,8 @@ use super::Work;
 #[derive(Clone, Default)]
 pub struct Wakes {
     bells: Arc<[Notify; Work::ALL.len()]>,
+    /// Events were recorded: any number of listeners hear it.
+    recorded: Arc<watch::Sender<()>>,
 }
 
 impl Wakes {
@@ -20,5 +22,13 @@ impl Wakes {
 
     pub fn ring(&self, work: Work) {
         self.of(work).notify_one();
+        if work == Work::Fanout {
+            self.recorded.send_replace(());
+        }
+    }
+
+    /// Hears that events were recorded, from now on.
+    pub fn recorded(&self) -> watch::Receiver<()> {
+        self.recorded.subscribe()
     }
 }

@@ -5,6 +5,7 @@
 
 mod action_flow;
 mod analytics;
+mod analytics_files;
 pub mod auth;
 mod cards;
 mod credentials;
@@ -29,6 +30,7 @@ pub fn routes() -> Router<App> {
         .merge(credentials::routes())
         .merge(webhook::routes())
         .merge(analytics::routes())
+        .merge(analytics_files::routes())
         .merge(users::routes())
         .merge(cards::routes())
         .merge(action_flow::routes())

@@ -2,9 +2,8 @@
 //!
 //! A [`Worker`] takes no input: it claims what is due, does it, and says when it wants to be called again. The
 //! [`Runner`] calls it at that time, or sooner when somebody announces [`Work`]; tests call it directly until
-//! nothing is due. A worker that must run on one node at a time holds a [`lease`].
+//! nothing is due. Workers of several nodes share their work by claims on its rows.
 
-pub mod lease;
 mod runner;
 
 use std::future::Future;

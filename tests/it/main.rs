@@ -8,6 +8,7 @@ mod clients;
 mod content;
 mod crash;
 mod customers;
+mod events;
 mod feed;
 mod flows;
 mod foundation;

@@ -31,6 +31,11 @@ impl Organisation {
         self.0.inactivity_minutes
     }
 
+    /// Analytics events are kept for so many days, whole days at a time.
+    async fn event_retention_days(&self) -> i32 {
+        self.0.event_retention_days()
+    }
+
     async fn created(&self) -> Time {
         self.0.created_at
     }
@@ -140,6 +145,8 @@ impl Me {
 struct UpdateOrganisationInput {
     name: Option<String>,
     inactivity_minutes: Option<i32>,
+    /// 1 to 3650.
+    event_retention_days: Option<i32>,
     expected_revision: Option<i32>,
 }
 
@@ -214,7 +221,11 @@ impl MemberMutation {
         ctx: &Context<'_>,
         input: UpdateOrganisationInput,
     ) -> Result<UpdateOrganisationPayload> {
-        let settings = Settings { name: input.name, inactivity_minutes: input.inactivity_minutes };
+        let settings = Settings {
+            name: input.name,
+            inactivity_minutes: input.inactivity_minutes,
+            event_retention_days: input.event_retention_days,
+        };
         let access = super::organisation(ctx)?;
         let organisation = organisation::update(context::app(ctx)?, &access, settings, input.expected_revision).await?;
         Ok(UpdateOrganisationPayload { organisation: Organisation(organisation) })

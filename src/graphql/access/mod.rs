@@ -4,6 +4,7 @@ mod audit;
 mod credential;
 mod document;
 mod environment;
+mod export_settings;
 mod group;
 mod invitation;
 mod member;
@@ -31,6 +32,7 @@ pub struct AccessQuery(
     group::GroupQuery,
     audit::AuditQuery,
     sdk_failure::SdkFailureQuery,
+    export_settings::ExportSettingsQuery,
 );
 
 #[derive(MergedObject, Default)]
@@ -44,6 +46,7 @@ pub struct AccessMutation(
     invitation::InvitationMutation,
     role::RoleMutation,
     group::GroupMutation,
+    export_settings::ExportSettingsMutation,
 );
 
 /// Access to the caller's organisation.

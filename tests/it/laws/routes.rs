@@ -34,6 +34,7 @@ const ROUTES: &[(&str, &str, &[&str])] = &[
     ("POST", "credentials", &["auth"]),
     ("DELETE", "credentials/{credential}", &["auth"]),
     ("GET", "analytics", &["events", "workbench"]),
+    ("GET", "analytics/batched?from=2026-01-01T00:00:00Z&to=2026-01-01T01:00:00Z", &["events", "workbench"]),
 ];
 
 #[tokio::test(flavor = "multi_thread")]
