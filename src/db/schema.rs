@@ -228,6 +228,7 @@ diesel::table! {
         outcome -> Nullable<Jsonb>,
         created_at -> Timestamptz,
         finished_at -> Nullable<Timestamptz>,
+        credential_id -> Nullable<Uuid>,
     }
 }
 
@@ -245,6 +246,9 @@ diesel::table! {
         updated_at -> Timestamptz,
         revision -> Int4,
         registered_documents_only -> Bool,
+        export_test_cards -> Bool,
+        export_request_payload -> Bool,
+        export_card_response -> Bool,
     }
 }
 
@@ -265,6 +269,40 @@ diesel::table! {
         run_id -> Nullable<Uuid>,
         card_id -> Nullable<Uuid>,
         payload -> Text,
+    }
+}
+
+diesel::table! {
+    export_chunks (environment_id, hour, claim, format, number) {
+        environment_id -> Uuid,
+        hour -> Timestamptz,
+        claim -> Uuid,
+        format -> Text,
+        number -> Int4,
+        bytes -> Bytea,
+    }
+}
+
+diesel::table! {
+    export_hours (hour) {
+        hour -> Timestamptz,
+        from_xid -> Int8,
+        to_xid -> Int8,
+    }
+}
+
+diesel::table! {
+    exports (environment_id, hour) {
+        environment_id -> Uuid,
+        hour -> Timestamptz,
+        status -> Text,
+        due_at -> Timestamptz,
+        attempts -> Int2,
+        claim -> Nullable<Uuid>,
+        events -> Int8,
+        ndjson_bytes -> Int8,
+        parquet_bytes -> Int8,
+        ready_at -> Nullable<Timestamptz>,
     }
 }
 
@@ -409,15 +447,6 @@ diesel::table! {
         invocation -> Text,
         customer_id -> Uuid,
         run_id -> Uuid,
-    }
-}
-
-diesel::table! {
-    leases (name) {
-        name -> Text,
-        holder -> Text,
-        fence -> Int8,
-        until_at -> Timestamptz,
     }
 }
 
@@ -647,6 +676,21 @@ diesel::table! {
 }
 
 diesel::table! {
+    test_data_deletions (environment_id, id) {
+        environment_id -> Uuid,
+        id -> Uuid,
+        before -> Timestamptz,
+        status -> Text,
+        cards -> Int8,
+        events -> Int8,
+        passed_at -> Timestamptz,
+        passed_id -> Uuid,
+        created_at -> Timestamptz,
+        finished_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
     themes (environment_id, id) {
         environment_id -> Uuid,
         id -> Uuid,
@@ -756,6 +800,25 @@ diesel::table! {
 }
 
 diesel::table! {
+    webhook_replays (environment_id, id) {
+        environment_id -> Uuid,
+        id -> Uuid,
+        webhook_id -> Uuid,
+        from_at -> Timestamptz,
+        to_at -> Timestamptz,
+        types -> Nullable<Array<Text>>,
+        status -> Text,
+        passed_at -> Timestamptz,
+        passed_id -> Uuid,
+        found -> Int8,
+        queued -> Int8,
+        due_at -> Timestamptz,
+        created_at -> Timestamptz,
+        finished_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
     webhook_requests (environment_id, webhook_id, at, id) {
         environment_id -> Uuid,
         webhook_id -> Uuid,
@@ -806,6 +869,10 @@ diesel::table! {
         lease -> Nullable<Uuid>,
         holder -> Nullable<Text>,
         leased_until -> Nullable<Timestamptz>,
+        delivered -> Int8,
+        given_up -> Int8,
+        dropped -> Int8,
+        replayed -> Int8,
     }
 }
 
@@ -838,6 +905,7 @@ diesel::table! {
         updated_at -> Timestamptz,
         revision -> Int4,
         credential_id -> Nullable<Uuid>,
+        mapping -> Nullable<Text>,
     }
 }
 
@@ -848,6 +916,7 @@ diesel::joinable!(cards -> environments (environment_id));
 diesel::joinable!(containers -> environments (environment_id));
 diesel::joinable!(customers -> environments (environment_id));
 diesel::joinable!(environments -> organisations (organisation_id));
+diesel::joinable!(exports -> environments (environment_id));
 diesel::joinable!(feed_changes -> environments (environment_id));
 diesel::joinable!(feed_heads -> environments (environment_id));
 diesel::joinable!(flow_tasks -> environments (environment_id));
@@ -861,6 +930,7 @@ diesel::joinable!(sdk_documents -> environments (environment_id));
 diesel::joinable!(sdk_failures -> environments (environment_id));
 diesel::joinable!(sdk_keys -> environments (environment_id));
 diesel::joinable!(streams -> environments (environment_id));
+diesel::joinable!(test_data_deletions -> environments (environment_id));
 diesel::joinable!(themes -> environments (environment_id));
 diesel::joinable!(webhook_subscriptions -> environments (environment_id));
 
@@ -879,6 +949,9 @@ diesel::allow_tables_to_appear_in_same_query!(
     effects,
     environments,
     events,
+    export_chunks,
+    export_hours,
+    exports,
     feed_changes,
     feed_heads,
     flow_task_parts,
@@ -891,7 +964,6 @@ diesel::allow_tables_to_appear_in_same_query!(
     groups,
     instance_setup,
     invocations,
-    leases,
     member_invitations,
     member_sessions,
     members,
@@ -909,6 +981,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     starts,
     stream_templates,
     streams,
+    test_data_deletions,
     themes,
     tokens,
     trigger_events,
@@ -916,6 +989,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     trigger_requests,
     triggers,
     webhook_deliveries,
+    webhook_replays,
     webhook_requests,
     webhook_retries,
     webhook_streams,

@@ -106,7 +106,8 @@ id_scalars!(
     CustomerId,
     EventId,
     WebhookId,
-    RequestId, ReplayId,
+    RequestId,
+    ReplayId,
 );
 
 /// An RFC 3339 instant, written in UTC with milliseconds.
