@@ -205,9 +205,9 @@ mod tests {
         Line {
             id: format!("evt_{number}"),
             name: "card-published".to_owned(),
-            end_user_id: (number % 3 != 0).then(|| format!("user-{number}")),
+            end_user_id: (!number.is_multiple_of(3)).then(|| format!("user-{number}")),
             timestamp: Time::from_millisecond(1_767_225_600_000 + i64::try_from(number).unwrap()),
-            is_test: number % 2 == 0,
+            is_test: number.is_multiple_of(2),
             event: format!("{{\"id\":\"evt_{number}\",\"text\":\"{}\"}}", "ä".repeat(number % 50)),
         }
     }

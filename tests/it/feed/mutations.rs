@@ -20,6 +20,7 @@ const ELSEWHERE: &[&str] = &[
     "acceptInvitation",
     "armTriggerCapture",
     "cancelTriggerCapture",
+    "cancelWebhookReplay",
     "cloneFlow",
     "createApiCredential",
     "createCardTemplate",
@@ -56,6 +57,7 @@ const ELSEWHERE: &[&str] = &[
     "resolveRequest",
     "restrictSdkDocuments",
     "revokeInvitation",
+    "replayWebhookEvents",
     "rotateWebhookSecret",
     "sendTestWebhook",
     "setMemberGroups",
@@ -66,6 +68,7 @@ const ELSEWHERE: &[&str] = &[
     "signOut",
     "testTrigger",
     "trackAnonymousEvents",
+    "updateAnalyticsExportSettings",
     "updateApiCredential",
     "updateFlow",
     "updateGroup",
@@ -281,9 +284,15 @@ async fn test_account(stage: &mut Stage) {
     let mut copy = Copy::new(&stage.world, "tester").await;
     let of = json!({ "f": flow, "p": { "variables": { "amount": "1" } } });
     let test = "testFlow(flowId: $f, userId: \"tester\", payload: $p) { __typename }";
-    stage.owner(test, of, "$f: ID!, $p: JSONObject").await;
+    stage.owner(test, of.clone(), "$f: ID!, $p: JSONObject").await;
     copy.agree(&stage.world).await;
     assert_eq!(copy.cards.len(), 1);
+    let old = json!({ "i": { "environmentId": env, "before": stage.world.test.app.clock().now().to_string() } });
+    stage.owner("deleteTestData(input: $i) { __typename }", old, "$i: DeleteTestDataInput!").await;
+    copy.agree(&stage.world).await;
+    assert!(copy.cards.is_empty());
+    stage.owner(test, of, "$f: ID!, $p: JSONObject").await;
+    copy.agree(&stage.world).await;
     let gone = "deleteTestAccount(environmentId: $e, id: \"tester\") { __typename }";
     stage.owner(gone, json!({ "e": env }), "$e: ID!").await;
     while !copy.cards.is_empty() {
