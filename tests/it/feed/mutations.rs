@@ -287,6 +287,7 @@ async fn test_account(stage: &mut Stage) {
     stage.owner(test, of.clone(), "$f: ID!, $p: JSONObject").await;
     copy.agree(&stage.world).await;
     assert_eq!(copy.cards.len(), 1);
+    stage.world.test.advance(Duration::from_secs(1)).await;
     let old = json!({ "i": { "environmentId": env, "before": stage.world.test.app.clock().now().to_string() } });
     stage.owner("deleteTestData(input: $i) { __typename }", old, "$i: DeleteTestDataInput!").await;
     copy.agree(&stage.world).await;

@@ -45,9 +45,15 @@ async fn get_runs_queries_only() {
 async fn what_a_foreign_page_could_send_is_not_executed() {
     let test = TestApp::start().await;
     let body = json!({"query": "{ __typename }"}).to_string();
-    for kind in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"] {
+    for kind in ["text/plain", "application/x-www-form-urlencoded"] {
         let answer = post(&test, &[("content-type", kind)], body.clone()).await;
         assert_eq!((answer.status, answer.errors()), (415, vec!["unsupported_media_type".to_owned()]), "{kind}");
+    }
+    // Files come from those who are known, and a page cannot make a browser say who that is: a cookie alone is refused.
+    let multipart = ("content-type", "multipart/form-data; boundary=x");
+    for more in [&[][..], &[("cookie", "cardwire_session=cws_x")]] {
+        let answer = post(&test, &[&[multipart], more].concat(), body.clone()).await;
+        assert_eq!((answer.status, answer.errors()), (401, vec!["unauthenticated".to_owned()]), "{more:?}");
     }
     assert_eq!(post(&test, &[], body).await.status, 415);
 }
