@@ -1,6 +1,6 @@
 //! Tasks: what is done to very many customers or runs, in the background.
 //!
-//! What a caller sends is cut into parts as it comes and stored ([`file`], [`customers`]); then a worker
+//! What a caller sends is cut into parts as it comes and stored ([`file`](mod@file), [`customers`]); then a worker
 //! ([`Starter`]) takes one part after another and, in one transaction, starts its rows and moves the task's place.
 //! So a task that was interrupted goes on where it was and starts nothing twice, memory stays flat, and a caller is
 //! answered as soon as everything is stored. A part is small, so that a round never holds up what customers do.
