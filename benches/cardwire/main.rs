@@ -13,6 +13,7 @@
 mod deliveries;
 mod exports;
 mod feed;
+mod flows;
 mod latency;
 mod load;
 mod page;
@@ -45,6 +46,9 @@ async fn main() {
     }
     if wanted("page") {
         page::run(&subject, &mut report).await;
+    }
+    if wanted("flows") {
+        flows::run(&subject, &mut report).await;
     }
     if wanted("webhooks") {
         webhooks::run(&subject, &mut report).await;

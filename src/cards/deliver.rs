@@ -18,6 +18,7 @@ use crate::cards::instance::CardInstance;
 use crate::cards::lifecycle::Status;
 use crate::cards::options::Options;
 use crate::cards::placement;
+use crate::cards::render::Rendered;
 use crate::cards::version::Pinned;
 use crate::cards::{render, variable};
 use crate::clock::Time;
@@ -123,14 +124,9 @@ async fn repeated(tx: &Tx, env: EnvId, orders: &[Order<'_>]) -> Result<HashMap<(
 fn assemble(tx: &Tx, env: EnvId, order: Order<'_>) -> Result<CardInstance, String> {
     let Order { customer, pinned, variables, context, options, send_notifications, origin, dedupe } = order;
     let now = tx.now();
-    if options.expires.is_some_and(|expires| expires <= now) {
-        return Err("the card would have expired before it was made".to_owned());
-    }
+    refuse_expired(&options, now)?;
     let content = &pinned.content;
-    let variables =
-        variable::resolve(content.variables(), &variables, &customer.profile()).map_err(|error| message(&error))?;
-    let context = context.with_variables(&variables);
-    let rendered = render::card(content, &context).map_err(|error| message(&error))?;
+    let (variables, rendered) = draw(customer, pinned, &variables, context)?;
     let status = if options.embargo.is_some() { Status::Embargoed } else { Status::Active };
     let active = (status == Status::Active).then_some(now);
     Ok(CardInstance {
@@ -176,6 +172,30 @@ fn assemble(tx: &Tx, env: EnvId, order: Order<'_>) -> Result<CardInstance, Strin
         created_at: now,
         updated_at: now,
     })
+}
+
+/// Refuses a card that would never be seen. The error is the message of its `card-error`.
+pub(crate) fn refuse_expired(options: &Options, now: Time) -> Result<(), String> {
+    match options.expires {
+        Some(expires) if expires <= now => Err("the card would have expired before it was made".to_owned()),
+        _ => Ok(()),
+    }
+}
+
+/// The values of a card's variables, and the card as the customer sees it. The error is the message of its
+/// `card-error`.
+pub(crate) fn draw(
+    customer: &Customer,
+    pinned: &Pinned,
+    variables: &Map<String, Value>,
+    context: render::Context,
+) -> Result<(Map<String, Value>, Rendered), String> {
+    let content = &pinned.content;
+    let variables =
+        variable::resolve(content.variables(), variables, &customer.profile()).map_err(|error| message(&error))?;
+    let context = context.with_variables(&variables);
+    let rendered = render::card(content, &context).map_err(|error| message(&error))?;
+    Ok((variables, rendered))
 }
 
 /// What is wrong, in one line; several faults are joined.

@@ -81,7 +81,8 @@ impl Change {
         core.chain(self.preferences.as_ref().map(|_| "preferences")).chain(self.untag.then_some("tags")).collect()
     }
 
-    fn apply(&self, customer: &mut Customer, now: Time) -> Result<()> {
+    /// Makes the change to a customer in memory.
+    pub(crate) fn apply(&self, customer: &mut Customer, now: Time) -> Result<()> {
         for (name, value) in &self.core {
             let text = value.as_str().map(str::to_owned);
             match name.as_str() {

@@ -139,6 +139,7 @@ pub(super) async fn stop_in(tx: &mut Tx, env: EnvId, ids: &[RunId]) -> Result<us
         .set((runs::status.eq(RunStatus::Cancelled), runs::open_steps.eq(0), runs::finished_at.eq(tx.now())))
         .execute(&mut tx.conn())
         .await?;
+    metrics::counter!("cardwire_flow_runs_total", "state" => "cancelled").increment(stopped.len() as u64);
     drop_tokens_in(tx, env, &stopped).await?;
     let requests = load::requests(tx.conn(), env, &running).await?;
     let events: Vec<NewEvent> = running

@@ -10,12 +10,14 @@
 //! Why not run a chain of steps in one go: every step is durable on its own, and a round that serves many runs
 //! pays for its statements once.
 
+mod assume;
 mod claim;
 mod execute;
 pub(super) mod load;
 pub(super) mod plan;
 mod poison;
-mod settle;
+pub(super) mod settle;
+pub(super) mod simulate;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -36,6 +38,10 @@ const HELD: Duration = Duration::from_millis(100);
 /// Executes the steps of runs.
 pub struct Engine;
 
+/// Executes the steps that customers wait for, beside the engine: a reaction does not queue behind a round of bulk
+/// starts. (Events are read below the oldest open transaction, so a tap may still wait for the one under way.)
+pub struct Reactor;
+
 /// What a round found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Found {
@@ -53,19 +59,39 @@ impl Worker for Engine {
     }
 
     async fn run(&self, app: &App) -> Result<Progress> {
-        match round(app, Claim::Due).await {
-            Ok(Found::Moved) => Ok(Progress::More),
-            Ok(Found::Held) => Ok(Progress::NextAt(app.clock().now().plus(HELD))),
-            Ok(Found::Nothing) => {
+        match turn(app, Claim::Due).await? {
+            Some(progress) => Ok(progress),
+            None => {
                 let next = claim::next_wake(&*app.read().await?).await?;
                 Ok(next.map_or(Progress::Idle, Progress::NextAt))
             }
-            Err(error) if error.code() == Code::Unavailable => Err(error),
-            Err(error) => {
-                tracing::warn!(error = %error, "a batch of steps failed and is tried one by one");
-                isolate(app).await?;
-                Ok(Progress::More)
-            }
+        }
+    }
+}
+
+impl Worker for Reactor {
+    const NAME: &'static str = "flow-reactor";
+
+    fn work() -> Option<Work> {
+        Some(Work::Reactions)
+    }
+
+    async fn run(&self, app: &App) -> Result<Progress> {
+        Ok(turn(app, Claim::Reactions).await?.unwrap_or(Progress::Idle))
+    }
+}
+
+/// One round, whatever becomes of it. `None`: there was nothing to do.
+async fn turn(app: &App, claim: Claim<'_>) -> Result<Option<Progress>> {
+    match round(app, claim).await {
+        Ok(Found::Moved) => Ok(Some(Progress::More)),
+        Ok(Found::Held) => Ok(Some(Progress::NextAt(app.clock().now().plus(HELD)))),
+        Ok(Found::Nothing) => Ok(None),
+        Err(error) if error.code() == Code::Unavailable => Err(error),
+        Err(error) => {
+            tracing::warn!(error = %error, "a batch of steps failed and is tried one by one");
+            isolate(app).await?;
+            Ok(Some(Progress::More))
         }
     }
 }

@@ -5,7 +5,8 @@ use diesel::expression::AsExpression;
 use diesel::pg::{Pg, PgValue};
 use diesel::prelude::*;
 use diesel::serialize::{self, Output, ToSql};
-use diesel::sql_types::Text;
+use diesel::sql_query;
+use diesel::sql_types::{Array, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde_json::Value;
 
@@ -14,9 +15,9 @@ use super::{cancel, run, version};
 use crate::access::{Access, Level, Resource, audit, expect_revision};
 use crate::app::App;
 use crate::clock::Time;
-use crate::db::Tx;
 use crate::db::page::{Page, PageRequest};
 use crate::db::schema::{flows, triggers as trigger_rows};
+use crate::db::{Prepared, Tx};
 use crate::error::{Code, Error, Result, Violations};
 use crate::ids::{EnvId, FlowId, Id, TemplateId, TriggerId};
 use crate::text;
@@ -253,6 +254,11 @@ pub(super) async fn find_locked(tx: &Tx, env: EnvId, id: FlowId) -> Result<Flow>
 
 /// Makes a flow with its first draft and its `api` trigger.
 pub async fn create(app: &App, access: &Access, new: NewFlow) -> Result<Flow> {
+    create_with(app, access, new, &[]).await
+}
+
+/// Makes a flow with copies of triggers.
+async fn create_with(app: &App, access: &Access, new: NewFlow, copied: &[TriggerId]) -> Result<Flow> {
     access.require(Resource::ActionFlow, Level::Edit)?;
     let definition = new.definition.clone().unwrap_or_else(Graph::empty_definition);
     let mut violations = Violations::new();
@@ -264,6 +270,9 @@ pub async fn create(app: &App, access: &Access, new: NewFlow) -> Result<Flow> {
         let flow = insert_in(tx, access.env(), &new).await?;
         if let Some(graph) = &graph {
             version::save_in(tx, &flow, &definition, graph).await?;
+        }
+        if !copied.is_empty() {
+            copy_triggers_in(tx, access.env(), flow.id, copied).await?;
         }
         audit::record_in(tx, access, "action-flow.create", flow.id, &["name", "definition"]).await?;
         Ok(flow)
@@ -397,12 +406,15 @@ pub async fn archive(app: &App, access: &Access, id: FlowId, runs: RunsInProgres
     .await
 }
 
-/// Copies definition and variables into a new flow with ids of its own.
+/// Copies definition, variables and triggers into a new flow with ids of its own. No trigger of the copy fires for
+/// customers until a member says so: webhook triggers are in test mode at new URLs, event triggers are disabled.
 pub async fn clone(app: &App, access: &Access, id: FlowId, name: Option<String>) -> Result<Flow> {
     access.require(Resource::ActionFlow, Level::Edit)?;
     let conn = app.read().await?;
     let original = find(&conn, access.env(), id).await?.ok_or_else(|| Error::not_found("action flow"))?;
     let definition = version::find(&conn, access.env(), id, original.current_version()).await?;
+    let copied: Vec<TriggerId> =
+        triggers(&conn, access.env(), &[id]).await?.into_iter().filter(|it| it.kind != "api").map(|it| it.id).collect();
     drop(conn);
     let short: String = original.name.chars().take(240).collect();
     let copy = NewFlow {
@@ -411,7 +423,29 @@ pub async fn clone(app: &App, access: &Access, id: FlowId, name: Option<String>)
         metadata: Some(original.metadata),
         definition: definition.map(|version| version.definition),
     };
-    create(app, access, copy).await
+    create_with(app, access, copy, &copied).await
+}
+
+/// Copies the settings of triggers, also the sealed secrets, which open for any trigger.
+async fn copy_triggers_in(tx: &mut Tx, env: EnvId, flow: FlowId, originals: &[TriggerId]) -> Result<()> {
+    let copies: Vec<TriggerId> = originals.iter().map(|_| tx.ids().unguessable()).collect();
+    let copy = sql_query(
+        "INSERT INTO triggers (environment_id, id, flow_id, kind, mode, name, mapping, shape_check, allowed_addresses,
+                               verification, secret, sample, sample_headers, sample_at, event_name, condition,
+                               event_template_id, event_flow_id, created_at, updated_at)
+         SELECT environment_id, copy.id, $2, kind, CASE kind WHEN 'webhook' THEN 'test' ELSE 'disabled' END, name,
+                mapping, shape_check, allowed_addresses, verification, secret, sample, sample_headers, sample_at,
+                event_name, condition, event_template_id, event_flow_id, $3, $3
+         FROM triggers JOIN UNNEST($4::uuid[], $5::uuid[]) AS copy (original, id) ON triggers.id = copy.original
+         WHERE environment_id = $1",
+    )
+    .bind::<SqlUuid, _>(env)
+    .bind::<SqlUuid, _>(flow)
+    .bind::<Timestamptz, _>(tx.now())
+    .bind::<Array<SqlUuid>, _>(originals)
+    .bind::<Array<SqlUuid>, _>(copies);
+    Prepared(copy).execute(&mut tx.conn()).await?;
+    Ok(())
 }
 
 /// Deletes a flow with its versions and triggers. Runs in progress keep it.

@@ -16,6 +16,7 @@ mod effect;
 mod engine;
 mod fields;
 mod flow;
+mod gauges;
 mod graph;
 mod notification;
 mod outcome;
@@ -32,12 +33,14 @@ mod view;
 
 pub use cancel::{Cancelled, CardsOfRuns, Chosen, cancel};
 pub use effect::{Attempt, Effect, Performer, Resolution, resolve};
-pub use engine::Engine;
+pub use engine::simulate::{Scenario, SimulatedStep, Simulation, simulate};
+pub use engine::{Engine, Reactor};
 pub(crate) use flow::lock_in;
 pub use flow::{
     Changes, Flow, FlowFilter, NewFlow, RunsInProgress, State, Trigger, Window, archive, clone, create, delete,
     trigger, triggers, update,
 };
+pub use gauges::Gauges;
 pub use graph::Graph;
 pub use outcome::{EntryError, EntryOutcome, EntryStatus, Started};
 pub use reactions::CardWaits;

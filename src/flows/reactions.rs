@@ -150,6 +150,7 @@ async fn pass_in(tx: &mut Tx, after: Position) -> Result<Option<Position>> {
     let Some(span) = span else { return Ok(None) };
     let passed = Position { xid: span.xid, event_id: span.event_id };
     if span.awaited && wake_in(tx, after, passed).await? > 0 {
+        tx.announce(Announcement::Wake(Work::Reactions));
         tx.announce(Announcement::Wake(Work::Flows));
     }
     Ok(Some(passed))

@@ -27,6 +27,7 @@ pub mod runs;
 pub mod scalars;
 pub mod schema;
 mod sdk;
+mod simulation;
 pub mod streams;
 pub mod tasks;
 pub mod templates;

@@ -11,6 +11,7 @@ use super::outgoing_credentials::{OutgoingCredentialMutation, OutgoingCredential
 use super::requests::RequestsMutation;
 use super::runs::RunMutation;
 use super::sdk::{SdkMutation, SdkQuery, SdkSubscription};
+use super::simulation::SimulationQuery;
 use super::streams::{StreamsMutation, StreamsQuery};
 use super::tasks::{TasksMutation, TasksQuery, TasksSubscription};
 use super::templates::{TemplatesMutation, TemplatesQuery};
@@ -32,6 +33,7 @@ pub struct Query(
     CustomersQuery,
     FlowsQuery,
     TasksQuery,
+    SimulationQuery,
     StreamsQuery,
     TemplatesQuery,
     TriggersQuery,

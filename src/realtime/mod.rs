@@ -30,6 +30,8 @@ pub enum Announcement {
 pub enum Work {
     /// Tokens of flow runs are ready.
     Flows,
+    /// Tokens are ready for which customers wait.
+    Reactions,
     /// Events were recorded and have not been matched with subscriptions.
     Fanout,
     /// Deliveries wait for their requests.
@@ -53,8 +55,9 @@ pub enum Work {
 }
 
 impl Work {
-    pub const ALL: [Work; 11] = [
+    pub const ALL: [Work; 12] = [
         Work::Flows,
+        Work::Reactions,
         Work::Fanout,
         Work::Webhooks,
         Work::CardTimers,

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{BigInt, Timestamptz};
+use diesel::sql_types::{BigInt, SmallInt, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use crate::clock::Time;
@@ -20,6 +20,10 @@ use crate::ids::{CardId, EnvId, RunId};
 
 /// The most tokens of each kind that a round takes. A card locks a feed until the commit, so not too many.
 const BATCH: i64 = 200;
+
+/// The lane of what customers wait for, and that of bulk starts.
+const REACTION_LANE: i16 = 0;
+const LAST_LANE: i16 = 3;
 
 /// The step is to be executed.
 pub(super) const READY: &str = "ready";
@@ -59,16 +63,22 @@ impl Token {
 pub(super) enum Claim<'a> {
     /// Whatever is due: ready ones by lane, and timers that have run out.
     Due,
+    /// Ready ones for which a customer waits.
+    Reactions,
     One(&'a Token),
 }
 
 impl Claim<'_> {
     /// Locks tokens until the end of the transaction, passing over those that others hold.
     pub async fn take_in(self, tx: &Tx) -> Result<Vec<Token>> {
-        let Claim::One(token) = self else {
-            let mut due = ready(tx.conn()).await?;
-            due.extend(timers(tx.conn(), tx.now()).await?);
-            return Ok(due);
+        let token = match self {
+            Claim::Due => {
+                let mut due = ready(tx.conn(), LAST_LANE).await?;
+                due.extend(timers(tx.conn(), tx.now()).await?);
+                return Ok(due);
+            }
+            Claim::Reactions => return ready(tx.conn(), REACTION_LANE).await,
+            Claim::One(token) => token,
         };
         let one = tokens::table
             .find((token.environment_id, token.run_id, &token.step_key))
@@ -79,17 +89,18 @@ impl Claim<'_> {
     }
 }
 
-/// Locks ready tokens, the most urgent lane first, environments by turns.
+/// Locks ready tokens of the lanes up to one, the most urgent lane first, environments by turns.
 ///
 /// Candidates are twice as many as are taken, so that two workers find enough beside each other.
-async fn ready(conn: &AsyncPgConnection) -> Result<Vec<Token>> {
+async fn ready(conn: &AsyncPgConnection, last: i16) -> Result<Vec<Token>> {
     let query = sql_query(
         "WITH RECURSIVE place AS (
-             (SELECT lane, environment_id FROM tokens WHERE status = 'ready' ORDER BY lane, environment_id LIMIT 1)
+             (SELECT lane, environment_id FROM tokens WHERE status = 'ready' AND lane <= $2
+              ORDER BY lane, environment_id LIMIT 1)
              UNION ALL
              SELECT next.lane, next.environment_id FROM place, LATERAL (
                  SELECT lane, environment_id FROM tokens
-                 WHERE status = 'ready' AND (lane, environment_id) > (place.lane, place.environment_id)
+                 WHERE status = 'ready' AND lane <= $2 AND (lane, environment_id) > (place.lane, place.environment_id)
                  ORDER BY lane, environment_id LIMIT 1) AS next
          ), candidate AS (
              SELECT place.lane, place.environment_id, turn.run_id, turn.step_key, turn.turn
@@ -104,7 +115,8 @@ async fn ready(conn: &AsyncPgConnection) -> Result<Vec<Token>> {
          ORDER BY candidate.lane, candidate.turn, candidate.environment_id LIMIT $1
          FOR UPDATE OF tokens SKIP LOCKED",
     )
-    .bind::<BigInt, _>(BATCH);
+    .bind::<BigInt, _>(BATCH)
+    .bind::<SmallInt, _>(last);
     Ok(Prepared(query).load(&mut &*conn).await?)
 }
 

@@ -61,8 +61,8 @@ struct Pin {
 
 /// The requests that started some runs.
 pub(in crate::flows) struct Requests {
-    starts: HashMap<LifecycleId, Start>,
-    batches: HashMap<BatchId, Batch>,
+    pub(super) starts: HashMap<LifecycleId, Start>,
+    pub(super) batches: HashMap<BatchId, Batch>,
 }
 
 impl Requests {
@@ -116,10 +116,10 @@ pub(in crate::flows) struct World {
     pub customers: HashMap<CustomerId, Customer>,
     /// The environment's zone.
     pub zone: TimeZone,
-    templates: HashMap<(BatchId, TemplateId), Arc<Pinned>>,
-    outputs: HashMap<RunId, Map<String, Value>>,
-    reactions: HashMap<CardId, Vec<Reaction>>,
-    effects: HashMap<(RunId, String), Effect>,
+    pub(super) templates: HashMap<(BatchId, TemplateId), Arc<Pinned>>,
+    pub(super) outputs: HashMap<RunId, Map<String, Value>>,
+    pub(super) reactions: HashMap<CardId, Vec<Reaction>>,
+    pub(super) effects: HashMap<(RunId, String), Effect>,
 }
 
 impl World {

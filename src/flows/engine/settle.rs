@@ -24,7 +24,7 @@ const TIMER_LANE: i16 = 1;
 /// The year 9000: later than any timer, and still a time that every part of the system can hold.
 const NEVER: i64 = 221_845_392_000_000;
 /// What the lanes are called, in their order.
-const LANES: [&str; 4] = ["interaction", "timer", "single", "bulk"];
+pub(in crate::flows) const LANES: [&str; 4] = ["interaction", "timer", "single", "bulk"];
 
 /// What became of a step.
 #[derive(Debug)]
@@ -124,6 +124,7 @@ pub(super) async fn write_in(tx: &mut Tx, env: EnvId, round: Round<'_>, outcomes
         let name = if *status == RunStatus::Failed { "action-flow-failed" } else { "action-flow-completed" };
         let properties = (*status == RunStatus::Failed).then(|| json!({ "reason": "step-failed" }));
         columns.events.push(event(&round, run, name, properties));
+        metrics::counter!("cardwire_flow_runs_total", "state" => status.word()).increment(1);
     }
     columns.write_tokens_in(tx, env).await?;
     columns.write_steps_in(tx, env).await?;

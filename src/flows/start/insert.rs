@@ -81,6 +81,7 @@ pub(super) async fn runs_in(tx: &mut Tx, env: EnvId, launch: &Launch, runs: &[(R
     .bind::<Array<Text>, _>(keys)
     .bind::<Array<SmallInt>, _>(runs.iter().map(|(run, _)| run.hops).collect::<Vec<_>>());
     let begun: Vec<Begun> = Prepared(query).load(&mut tx.conn()).await?;
+    metrics::counter!("cardwire_flow_runs_total", "state" => "started").increment(begun.len() as u64);
     Ok(begun.into_iter().map(|begun| begun.run_id).collect())
 }
 

@@ -2,9 +2,11 @@
 
 mod bulk;
 mod engine;
+mod lanes;
 mod lifecycle;
 mod publish;
 mod requests;
+mod simulation;
 mod stage;
 mod start;
 mod steps;

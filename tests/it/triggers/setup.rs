@@ -139,3 +139,20 @@ async fn a_flow_that_is_not_published_has_no_live_trigger() {
     let other = Stage { trigger, ..stage };
     assert_eq!(other.mode("LIVE").await, Err(vec!["not_published".to_owned()]));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cloned_flow_has_its_triggers_at_other_urls_and_none_of_them_live() {
+    let stage = Stage::set(json!({ "name": "Orders", "allowedAddresses": ["10.0.0.0/8"] })).await;
+    let world = &stage.world;
+    assert_eq!(stage.mode("LIVE").await, Ok("live".to_owned()));
+    let clone = "mutation($id: ID!) { cloneFlow(input: { flowId: $id }) { flow { id triggers {
+        id kind mode name url allowedAddresses } } } }";
+    let copy = world.ask(clone, json!({ "id": world.flow })).await["cloneFlow"]["flow"].clone();
+    let triggers = copy["triggers"].as_array().unwrap();
+    let kinds: Vec<&Value> = triggers.iter().map(|trigger| &trigger["kind"]).collect();
+    assert_eq!(kinds.len(), 2, "{copy}");
+    let copied = triggers.iter().find(|trigger| trigger["kind"] == "webhook").unwrap();
+    assert_eq!((&copied["mode"], &copied["name"]), (&json!("test"), &json!("Orders")));
+    assert_eq!(copied["allowedAddresses"], json!(["10.0.0.0/8"]));
+    assert_ne!(copied["id"], json!(stage.trigger));
+}
