@@ -46,7 +46,7 @@ async fn draft(stage: &Stage) -> String {
     flow
 }
 
-fn asked(flow: &str, more: Value) -> Value {
+fn asked(flow: &str, more: &Value) -> Value {
     let mut variables = json!({ "id": flow, "user": "ana", "payload": { "variables": { "amount": "12" } } });
     variables.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     variables
@@ -72,7 +72,7 @@ async fn a_draft_is_played_with_a_clock_of_its_own_and_nothing_is_done() {
     let before = rows(&stage).await;
     assert!(before.len() > 40, "{before:?}");
 
-    let silent = stage.graphql(SIMULATE, asked(&flow, json!({}))).await["simulateFlow"].clone();
+    let silent = stage.graphql(SIMULATE, asked(&flow, &json!({}))).await["simulateFlow"].clone();
     assert_eq!(silent["status"], "COMPLETED");
     let expected = [
         "offer completed - 2026-01-01T00:00",
@@ -86,7 +86,7 @@ async fn a_draft_is_played_with_a_clock_of_its_own_and_nothing_is_done() {
 
     let assume = json!({ "reply": { "event": "card-completed", "buttonName": "yes", "values": { "choice": "blue" },
         "after": "PT2H" }, "call": { "status": 200, "body": { "score": 12 } } });
-    let answered = stage.graphql(SIMULATE, asked(&flow, json!({ "assume": assume }))).await["simulateFlow"].clone();
+    let answered = stage.graphql(SIMULATE, asked(&flow, &json!({ "assume": assume }))).await["simulateFlow"].clone();
     let expected = [
         "offer completed - 2026-01-01T00:00",
         "reply completed matched 2026-01-01T02:00",
@@ -100,7 +100,7 @@ async fn a_draft_is_played_with_a_clock_of_its_own_and_nothing_is_done() {
     assert_eq!(answered["steps"][6]["output"], json!({ "cancelled": 1 }));
 
     let early = json!({ "until": "2026-01-02T00:00:00Z" });
-    let early = stage.graphql(SIMULATE, asked(&flow, early)).await["simulateFlow"].clone();
+    let early = stage.graphql(SIMULATE, asked(&flow, &early)).await["simulateFlow"].clone();
     assert_eq!(early["status"], "RUNNING");
     assert_eq!(brief(&early), ["offer completed - 2026-01-01T00:00", "reply waiting - 2026-01-04T00:00"]);
 
@@ -114,7 +114,7 @@ async fn a_draft_is_played_with_a_clock_of_its_own_and_nothing_is_done() {
 async fn a_simulation_that_makes_no_sense_is_refused() {
     let stage = Stage::set().await;
     let flow = draft(&stage).await;
-    let refused = async |more: Value| stage.refused(SIMULATE, asked(&flow, more)).await;
+    let refused = async |more: Value| stage.refused(SIMULATE, asked(&flow, &more)).await;
     assert_eq!(refused(json!({ "user": "nobody" })).await, ["not_found /userId"]);
     assert_eq!(refused(json!({ "payload": {} })).await, ["validation_failed /payload/variables/amount"]);
     assert_eq!(refused(json!({ "until": "2025-01-01T00:00:00Z" })).await, ["validation_failed /until"]);
@@ -125,6 +125,6 @@ async fn a_simulation_that_makes_no_sense_is_refused() {
         refused(wrong).await,
         ["validation_failed /assume/call/status", "validation_failed /assume/reply/event"]
     );
-    let by_role = stage.test.client.graphql(&stage.events, SIMULATE, asked(&flow, json!({}))).await;
+    let by_role = stage.test.client.graphql(&stage.events, SIMULATE, asked(&flow, &json!({}))).await;
     assert_eq!(by_role.errors().len(), 1, "who may not edit flows may not play them: {}", by_role.text);
 }
