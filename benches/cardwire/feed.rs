@@ -2,6 +2,7 @@
 //! same subscription on a Node server beside it.
 
 use std::fs;
+use std::io::Write;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,6 +11,8 @@ use std::time::{Duration, Instant};
 use futures_util::{SinkExt, StreamExt};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Message;
@@ -206,6 +209,7 @@ async fn pushes(subject: &Subject, report: &mut Report) {
         report.row(&format!("{name}, pushes a second of processor time (aim: {aim})"), format!("{:.0}", pushed / used));
     }
     owner.show(subject, 50).await;
+    report.row("the floor: as many plain writes, a second of processor time", format!("{:.0}", floor().await));
     let peer = Peer::start().await;
     let mut crowd = Crowd::new(1000);
     for index in 0..1000 {
@@ -222,6 +226,39 @@ async fn pushes(subject: &Subject, report: &mut Report) {
     let (took, used) = (began.elapsed().as_secs_f64(), processor_seconds(peer.child.id()) - used);
     report.row("graphql-ws on Node, pushes a second", format!("{:.0}", pushed / took));
     report.row("graphql-ws on Node, pushes a second of processor time", format!("{:.0}", pushed / used));
+}
+
+/// What the kernel allows: a thread that does nothing but write 1000 bytes to each of 1000 sockets whose peers read.
+async fn floor() -> f64 {
+    const SOCKETS: usize = 1000;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut readers = JoinSet::new();
+    let mut sockets = Vec::with_capacity(SOCKETS);
+    for _ in 0..SOCKETS {
+        let mut reader = TcpStream::connect(address).await.unwrap();
+        readers.spawn(async move {
+            let mut buffer = vec![0; 4096];
+            while reader.read(&mut buffer).await.is_ok_and(|read| read > 0) {}
+        });
+        let socket = listener.accept().await.unwrap().0.into_std().unwrap();
+        socket.set_nonblocking(false).unwrap();
+        sockets.push(socket);
+    }
+    let writer = tokio::task::spawn_blocking(move || {
+        let used = || {
+            let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+            Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap())
+        };
+        let (before, message) = (used(), [b'x'; 1000]);
+        for _ in 0..CHANGES {
+            sockets.iter_mut().for_each(|socket| socket.write_all(&message).unwrap());
+        }
+        (used() - before).as_secs_f64()
+    });
+    let used = writer.await.unwrap();
+    while readers.join_next().await.is_some() {}
+    (CHANGES * SOCKETS as u64) as f64 / used
 }
 
 /// The server of `benches/peers/feed`.

@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -182,7 +183,19 @@ impl Sockets {
 impl Leaving {
     fn ask(&self, leave: Leave) {
         *self.why.lock() = Some(leave);
-        self.bell.notify_one();
+        self.bell.notify_waiters();
+    }
+
+    async fn asked(&self) -> Leave {
+        loop {
+            let mut bell = pin!(self.bell.notified());
+            // From here on no call is missed, also one before the first poll.
+            bell.as_mut().enable();
+            if let Some(leave) = *self.why.lock() {
+                return leave;
+            }
+            bell.await;
+        }
     }
 }
 
@@ -202,14 +215,10 @@ impl Seat {
         Ok(())
     }
 
-    /// Waits until the connection is asked to leave.
-    pub async fn asked_to_leave(&self) -> Leave {
-        loop {
-            if let Some(leave) = *self.leaving.why.lock() {
-                return leave;
-            }
-            self.leaving.bell.notified().await;
-        }
+    /// Waits until the connection is asked to leave. Any number may wait.
+    pub fn asked_to_leave(&self) -> impl Future<Output = Leave> + Send + use<> {
+        let leaving = self.leaving.clone();
+        async move { leaving.asked().await }
     }
 }
 

@@ -13,7 +13,6 @@ use std::pin::pin;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
-use serde_json::value::RawValue;
 use tokio::sync::Notify;
 
 use super::batch::Batches;
@@ -89,7 +88,7 @@ pub struct Step {
     pub from: Cursor,
     pub patch: Patch,
     /// What was made of this step for the wire, by the form in which it was asked for.
-    forms: Mutex<Vec<(u64, Arc<RawValue>)>>,
+    forms: Mutex<Vec<(u64, Arc<str>)>>,
 }
 
 impl Step {
@@ -98,11 +97,11 @@ impl Step {
     }
 
     /// What somebody else made of this step in the same form.
-    pub fn form(&self, form: u64) -> Option<Arc<RawValue>> {
+    pub fn form(&self, form: u64) -> Option<Arc<str>> {
         self.forms.lock().iter().find(|(known, _)| *known == form).map(|(_, text)| text.clone())
     }
 
-    pub fn keep_form(&self, form: u64, text: Arc<RawValue>) {
+    pub fn keep_form(&self, form: u64, text: Arc<str>) {
         self.forms.lock().push((form, text));
     }
 }

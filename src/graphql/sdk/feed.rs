@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use async_graphql::{Context, Enum, InputObject, Object, SimpleObject, Subscription, Union};
-use futures_util::stream::{Stream, unfold};
+use futures_util::future::Either;
+use futures_util::stream::{self, Stream};
 
-use super::follow::{Follower, Next, Update};
+use super::follow::{Follower, Next};
 use crate::cards::feed::{self, Counts, Cursor, Patch, Polled, View};
 use crate::cards::filter::{self, Filter};
 use crate::clock::Time;
@@ -13,7 +14,7 @@ use crate::db::StoredJson;
 use crate::error::Result;
 use crate::graphql::context::{app, sdk};
 use crate::graphql::scalars::Json;
-use crate::graphql::transport::Form;
+use crate::graphql::transport::Handover;
 use crate::ids::{CardId, ContainerId, LifecycleId};
 
 #[derive(Default)]
@@ -49,7 +50,7 @@ pub fn read_filters(filters: Option<Vec<CardFilterInput>>) -> Result<Filter> {
 }
 
 /// A card as an app shows it.
-pub struct FeedCard(Arc<feed::Card>);
+pub struct FeedCard(pub(super) Arc<feed::Card>);
 
 impl FeedCard {
     fn all(cards: Vec<feed::Card>) -> Vec<FeedCard> {
@@ -107,7 +108,7 @@ impl FeedCard {
     }
 }
 
-struct FeedCardMetadata<'a>(&'a feed::Card);
+pub(super) struct FeedCardMetadata<'a>(pub(super) &'a feed::Card);
 
 /// What is known about a card beside its content.
 #[Object]
@@ -158,54 +159,54 @@ pub enum FeedUpdate {
 #[derive(SimpleObject)]
 pub struct FeedSnapshot {
     /// The version from which the next patch starts.
-    version: i64,
-    cards: Vec<FeedCard>,
-    visible_count: i64,
-    total_count: i64,
-    unseen_card_ids: Vec<CardId>,
-    resume_token: String,
+    pub(super) version: i64,
+    pub(super) cards: Vec<FeedCard>,
+    pub(super) visible_count: i64,
+    pub(super) total_count: i64,
+    pub(super) unseen_card_ids: Vec<CardId>,
+    pub(super) resume_token: String,
 }
 
 /// What makes the feed of version `from` that of version `to`: first the removals, then the upserts in order.
 #[derive(SimpleObject)]
 pub struct FeedPatch {
-    from: i64,
-    to: i64,
-    upserts: Vec<FeedUpsert>,
-    removals: Vec<FeedRemoval>,
-    visible_count: i64,
-    total_count: i64,
-    unseen_card_ids: Vec<CardId>,
-    resume_token: String,
+    pub(super) from: i64,
+    pub(super) to: i64,
+    pub(super) upserts: Vec<FeedUpsert>,
+    pub(super) removals: Vec<FeedRemoval>,
+    pub(super) visible_count: i64,
+    pub(super) total_count: i64,
+    pub(super) unseen_card_ids: Vec<CardId>,
+    pub(super) resume_token: String,
 }
 
 /// A card that comes or is changed.
 #[derive(SimpleObject)]
 pub struct FeedUpsert {
-    card: FeedCard,
+    pub(super) card: FeedCard,
     /// The place in the feed after the patch, from 0.
-    position: usize,
-    reason: FeedUpsertReason,
+    pub(super) position: usize,
+    pub(super) reason: FeedUpsertReason,
 }
 
 /// A card that goes.
 #[derive(SimpleObject)]
 pub struct FeedRemoval {
-    card_id: CardId,
-    reason: FeedRemovalReason,
+    pub(super) card_id: CardId,
+    pub(super) reason: FeedRemovalReason,
 }
 
 /// Drop what you hold: a snapshot is the next message.
 #[derive(SimpleObject)]
 pub struct FeedResync {
-    reason: FeedResyncReason,
-    resume_token: Option<String>,
+    pub(super) reason: FeedResyncReason,
+    pub(super) resume_token: Option<String>,
 }
 
 /// Why a card comes or is changed.
 #[derive(Enum, Clone, Copy, PartialEq, Eq)]
 #[graphql(remote = "feed::UpsertReason")]
-enum FeedUpsertReason {
+pub(super) enum FeedUpsertReason {
     Publish,
     Unsnooze,
     Update,
@@ -217,7 +218,7 @@ enum FeedUpsertReason {
 /// Why a card goes.
 #[derive(Enum, Clone, Copy, PartialEq, Eq)]
 #[graphql(remote = "feed::RemovalReason")]
-enum FeedRemovalReason {
+pub(super) enum FeedRemovalReason {
     Complete,
     Dismiss,
     Snooze,
@@ -232,7 +233,7 @@ enum FeedRemovalReason {
 /// Why a client must begin anew.
 #[derive(Enum, Clone, Copy, PartialEq, Eq)]
 #[graphql(remote = "feed::ResyncReason")]
-enum FeedResyncReason {
+pub(super) enum FeedResyncReason {
     TokenUnusable,
     TooOld,
     TooSlow,
@@ -327,7 +328,7 @@ impl FeedSubscription {
         container_id: ContainerId,
         filters: Option<Vec<CardFilterInput>>,
         resume_token: Option<String>,
-    ) -> Result<impl Stream<Item = async_graphql::Result<Update>> + 'static> {
+    ) -> Result<impl Stream<Item = async_graphql::Result<FeedUpdate>> + 'static> {
         let app = app(ctx)?.clone();
         let view = View::new(sdk(ctx)?, container_id, read_filters(filters)?);
         // Listening begins before the first look, so that nothing falls between them.
@@ -339,10 +340,13 @@ impl FeedSubscription {
                 None => Next::Resync(feed::ResyncReason::TokenUnusable),
             },
         };
-        let form = ctx.data_opt::<Form>().map_or(0, |form| form.0);
-        Ok(unfold(Follower::new(app, channel, next, form), |mut follower| async {
-            let update = follower.update().await?;
-            Some((update.map_err(Into::into), follower))
-        }))
+        let follower = Follower::new(app, channel, next);
+        Ok(match ctx.data_opt::<Handover>() {
+            Some(handover) => {
+                handover.give(follower.texts(handover));
+                Either::Left(stream::empty())
+            }
+            None => Either::Right(follower.updates()),
+        })
     }
 }

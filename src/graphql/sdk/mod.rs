@@ -7,6 +7,7 @@ mod events;
 mod feed;
 mod follow;
 mod me;
+mod written;
 
 use async_graphql::{MergedObject, MergedSubscription};
 

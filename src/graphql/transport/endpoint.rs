@@ -1,13 +1,19 @@
 //! What every transport does with an operation before the engine sees it.
 
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Weak};
 
 use async_graphql::Variables;
 use async_graphql::parser::parse_query;
 use async_graphql::parser::types::{
     DocumentOperations, ExecutableDocument, OperationDefinition, OperationType, Selection,
 };
+use parking_lot::Mutex;
 use serde_json::{Map, Value};
+
+use super::handover::{Answers, Handover};
+use super::selection::Root;
 
 use crate::access::authenticate::Principal;
 use crate::access::document::{self, Asked};
@@ -26,6 +32,7 @@ pub const SDK_BODY: usize = 256 * 1024;
 pub struct Endpoint {
     pub app: App,
     pub schema: Schema,
+    roots: Roots,
 }
 
 /// An operation as a caller sends it.
@@ -39,6 +46,8 @@ pub struct Operation {
 /// An operation that may run.
 pub struct Ready {
     pub request: async_graphql::Request,
+    /// Where a subscription may leave its messages, if it can write them by itself.
+    pub handover: Option<Handover>,
     pub kind: OperationType,
     /// What the operation is called in logs.
     pub label: Option<String>,
@@ -62,19 +71,33 @@ impl Drop for Live {
     }
 }
 
-/// What an operation asks for, as a number: operations with the same number select the same fields.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Form(pub u64);
+/// What operations ask for, laid out once for all who ask the same.
+#[derive(Default)]
+struct Roots(Mutex<HashMap<u64, Weak<Root>>>);
 
-impl Form {
-    /// Of its variables only switches can choose fields.
-    fn of(query: &str, operation: &Operation) -> Form {
-        let mut hasher = DefaultHasher::new();
-        (query, &operation.name).hash(&mut hasher);
-        let switches = operation.variables.iter().filter_map(|(name, value)| Some((name, value.as_bool()?)));
-        switches.for_each(|switch| switch.hash(&mut hasher));
-        Form(hasher.finish())
+impl Roots {
+    fn get(&self, form: u64, lay_out: impl FnOnce() -> Option<Root>) -> Option<Arc<Root>> {
+        if let Some(root) = self.0.lock().get(&form).and_then(Weak::upgrade) {
+            return Some(root);
+        }
+        let root = Arc::new(lay_out()?);
+        let mut roots = self.0.lock();
+        if roots.len() == roots.capacity() {
+            roots.retain(|_, root| root.strong_count() > 0);
+        }
+        roots.insert(form, Arc::downgrade(&root));
+        Some(root)
     }
+}
+
+/// What an operation asks for, as a number: operations with the same number select the same fields. Of its variables
+/// only switches can choose fields.
+fn form(query: &str, operation: &Operation) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (query, &operation.name).hash(&mut hasher);
+    let switches = operation.variables.iter().filter_map(|(name, value)| Some((name, value.as_bool()?)));
+    switches.for_each(|switch| switch.hash(&mut hasher));
+    hasher.finish()
 }
 
 impl Operation {
@@ -114,7 +137,7 @@ impl Operation {
 
 impl Endpoint {
     pub fn new(app: App, schema: Schema) -> Endpoint {
-        Endpoint { app, schema }
+        Endpoint { app, schema, roots: Roots::default() }
     }
 
     /// The largest body that a caller may send.
@@ -132,25 +155,39 @@ impl Endpoint {
         }
         let query = self.admit(&operation.asked, principal).await?;
         limits::check_text(&query)?;
-        let form = Form::of(&query, &operation);
+        let form = form(&query, &operation);
         let document = parse_query(&query)
             .map_err(|error| Error::new(Code::BadRequest, format!("the document does not parse: {error}")))?;
         let variables = Variables::from_json(Value::Object(operation.variables));
         let chosen = chosen(&document, operation.name.as_deref())?;
         limits::check(&document, chosen, &variables)?;
         let kind = chosen.ty;
+        let root = match kind {
+            OperationType::Subscription => self.roots.get(form, || Root::of(&document, chosen, &variables)),
+            OperationType::Query | OperationType::Mutation => None,
+        };
+        let handover = root.map(|root| Handover::new(root, form));
         let label = label(&document, operation.name.as_deref());
         // The parsed document is what is executed; a subscription need not keep its text too.
         let mut request = async_graphql::Request::new("").variables(variables);
         request.operation_name = operation.name;
         request.set_parsed_query(document);
-        let request = request.data(form).data(info.clone()).data(principal.clone());
+        let request = request.data(info.clone()).data(principal.clone());
+        let request = match &handover {
+            Some(handover) => request.data(handover.clone()),
+            None => request,
+        };
         let request = match principal {
             Principal::Member(viewer) | Principal::Credential(viewer) => request.data(viewer.clone()),
             Principal::Sdk(access) => request.data(access.clone()),
             Principal::Anonymous | Principal::SdkAnonymous(_) => request,
         };
-        Ok(Ready { request, kind, label })
+        Ok(Ready { request, handover, kind, label })
+    }
+
+    /// Runs an operation.
+    pub fn answers(&self, request: async_graphql::Request, handover: Option<Handover>) -> Answers {
+        Answers::Engine(self.schema.execute_stream(request), handover)
     }
 
     /// The text of an operation. Apps may be restricted to those that were registered; others have no hashes.
@@ -236,7 +273,7 @@ mod tests {
     #[test]
     fn what_selects_other_fields_has_another_form() {
         let form = |query: &str, variables: Value| {
-            Form::of(query, &Operation::read(json!({"query": query, "variables": variables})).unwrap())
+            form(query, &Operation::read(json!({"query": query, "variables": variables})).unwrap())
         };
         let one = form("query($a: Boolean!) { me @skip(if: $a) { userId } }", json!({"a": true, "t": "x"}));
         assert_eq!(one, form("query($a: Boolean!) { me @skip(if: $a) { userId } }", json!({"a": true, "t": "y"})));

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
 
 use crate::access::authenticate::{self, Principal};
 use crate::access::{RequestInfo, SdkAccess};
@@ -35,21 +34,14 @@ pub enum Due {
 
 /// The handle by which the mutation `renewConnection` reaches the connection it came by.
 #[derive(Clone, Default)]
-pub struct Renewal(Arc<Shared>);
-
-#[derive(Default)]
-struct Shared {
-    renewed: Mutex<Option<SdkAccess>>,
-    bell: Notify,
-}
+pub struct Renewal(Arc<Mutex<Option<SdkAccess>>>);
 
 impl Renewal {
     /// Verifies a new token of the same customer and extends the connection. Gives the new end.
     pub async fn renew(&self, app: &App, current: &SdkAccess, token: &str) -> Result<Time> {
         let renewed = authenticate::renew(app, current, token).await?;
         let expires_at = renewed.expires_at;
-        *self.0.renewed.lock() = Some(renewed);
-        self.0.bell.notify_one();
+        *self.0.lock() = Some(renewed);
         Ok(expires_at)
     }
 }
@@ -64,17 +56,15 @@ impl Session {
         &self.renewal
     }
 
-    /// Waits for a renewal.
-    pub async fn renewed(&self) {
-        self.renewal.0.bell.notified().await;
-    }
-
-    /// Takes a renewal over, if there is one.
-    pub fn refresh(&mut self) {
-        if let Some(renewed) = self.renewal.0.renewed.lock().take() {
+    /// Takes a renewal over. Tells whether there was one.
+    pub fn refresh(&mut self) -> bool {
+        let renewed = self.renewal.0.lock().take();
+        let is_new = renewed.is_some();
+        if let Some(renewed) = renewed {
             self.principal = Principal::Sdk(renewed);
             self.warned = false;
         }
+        is_new
     }
 
     /// Takes the place of the principal among the connections.
@@ -149,7 +139,7 @@ mod tests {
         assert_eq!(session.due(end.minus(Duration::from_secs(60))), Due::Warning(end));
         assert_eq!(session.due(end.minus(Duration::from_secs(1))), Due::Nothing);
         assert_eq!(session.due(end), Due::End);
-        *session.renewal.0.renewed.lock() = Some(access(end.plus(Duration::from_secs(600))));
+        *session.renewal.0.lock() = Some(access(end.plus(Duration::from_secs(600))));
         assert_eq!(session.due(end), Due::Nothing);
         assert_eq!(Session::new(Principal::Anonymous, [127, 0, 0, 1].into()).due(end), Due::Nothing);
     }

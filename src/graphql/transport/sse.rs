@@ -9,15 +9,15 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_graphql::Response as Answer;
 use async_graphql::parser::types::OperationType;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
-use futures_util::stream::{self, BoxStream, StreamExt};
+use futures_util::stream::{self, StreamExt};
 use tokio::time::{Instant, sleep_until};
 
 use super::endpoint::{Endpoint, Live, Ready};
+use super::handover::{Answer, Answers};
 use super::session::{Due, Session, no_place};
 use crate::error::{Error, Result};
 use crate::graphql::errors;
@@ -33,8 +33,8 @@ pub fn stream(endpoint: Arc<Endpoint>, session: Session, ready: Ready) -> Result
     let address = session.info.address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
     let seat = endpoint.app.hub().sockets().enter(address).map_err(no_place)?;
     session.sit(&seat)?;
-    let Ready { request, kind, label } = ready;
-    let answers = endpoint.schema.execute_stream(request).boxed();
+    let Ready { request, handover, kind, label } = ready;
+    let answers = endpoint.answers(request, handover);
     let now = Instant::now();
     let events =
         Events { endpoint, session, seat, kind, label, answers, ended: false, spoke_at: now, _live: Live::of(kind) };
@@ -74,7 +74,7 @@ struct Events {
     seat: Seat,
     kind: OperationType,
     label: Option<String>,
-    answers: BoxStream<'static, Answer>,
+    answers: Answers,
     ended: bool,
     spoke_at: Instant,
     _live: Option<Live>,
@@ -115,11 +115,14 @@ impl Events {
 
     /// A subscription that failed gives its errors and ends.
     async fn told(&mut self, answer: Answer) -> Bytes {
-        let answer = errors::finish(answer);
+        let answer = match answer {
+            Answer::Data(data) => return format!("event: next\ndata: {{\"data\":{data}}}\n\n").into(),
+            Answer::Response(answer) => errors::finish(*answer),
+        };
         self.endpoint.note_refusal(&self.session.principal, self.label.as_deref(), errors::code(&answer)).await;
         let failed = self.kind == OperationType::Subscription && !answer.errors.is_empty();
         if failed && answer.data == async_graphql::Value::Null {
-            self.answers = stream::empty().boxed();
+            self.answers = Answers::Ended;
         }
         next(&answer)
     }
@@ -130,7 +133,7 @@ impl Events {
     }
 }
 
-fn next(answer: &Answer) -> Bytes {
+fn next(answer: &async_graphql::Response) -> Bytes {
     match serde_json::to_string(answer) {
         // JSON has no line breaks inside, so a result is one line of data.
         Ok(json) => format!("event: next\ndata: {json}\n\n").into(),

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::endpoint::{Endpoint, Live, Operation, Ready, SDK_BODY};
+use super::handover::Answer;
 use super::protocol::{ClientMessage, Close, SUB_PROTOCOL, ServerMessage};
 use super::session::{Due, Session, no_place};
 use crate::access::authenticate;
@@ -108,14 +110,13 @@ struct Running {
 struct Step {
     id: Arc<str>,
     number: u64,
-    answer: Option<Box<Response>>,
+    answer: Option<Answer>,
 }
 
 enum Event {
     Frame(Option<Result<Message, axum::Error>>),
     Step(Step),
     Clock,
-    Renewed,
     Leave(Leave),
 }
 
@@ -169,35 +170,39 @@ impl Connection {
     }
 
     async fn run(&mut self) -> Result<(), End> {
+        let mut leaving = pin!(self.seat.asked_to_leave());
+        // It rings at the next deadline or before, and is set anew only where that comes nearer.
+        let mut alarm = pin!(sleep_until(self.deadline()));
         loop {
-            let deadline = self.deadline();
             // Who sends too much is read later, so that the peer's own buffers fill and not ours.
             let readable = self.budget.ready_at(Instant::now()).is_none();
-            let event = {
-                let renewed = async {
-                    match &self.session {
-                        Some(session) => session.renewed().await,
-                        None => std::future::pending().await,
-                    }
-                };
-                tokio::select! {
-                    leave = self.seat.asked_to_leave() => Event::Leave(leave),
-                    frame = self.socket.recv(), if readable => Event::Frame(frame),
-                    Some(step) = self.answers.next() => Event::Step(step),
-                    () = sleep_until(deadline) => Event::Clock,
-                    () = renewed => Event::Renewed,
-                }
+            let event = tokio::select! {
+                biased;
+                leave = &mut leaving => Event::Leave(leave),
+                () = &mut alarm => Event::Clock,
+                frame = self.socket.recv(), if readable => Event::Frame(frame),
+                Some(step) = self.answers.next() => Event::Step(step),
             };
             match event {
                 Event::Leave(Leave::Stopping) => return Err(Close::leaving().into()),
                 Event::Leave(Leave::Broken) => return Err(End::Gone),
                 Event::Leave(Leave::Revoked) => return Err(Close::revoked().into()),
-                Event::Renewed => self.renewed()?,
+                Event::Step(step) => {
+                    let passed_on = matches!(step.answer, Some(Answer::Data(_)));
+                    self.step(step).await?;
+                    if passed_on {
+                        // It asks nothing of the clock.
+                        continue;
+                    }
+                }
                 Event::Frame(frame) => self.frame(frame).await?,
-                Event::Step(step) => self.step(step).await?,
                 Event::Clock => {}
             }
             self.clock().await?;
+            let deadline = self.deadline();
+            if deadline < alarm.deadline() || alarm.is_elapsed() {
+                alarm.as_mut().reset(deadline);
+            }
         }
     }
 
@@ -227,6 +232,12 @@ impl Connection {
             self.pinged_at = now;
             self.send(Message::Ping(Vec::new().into())).await?;
         }
+        if let Some(session) = &mut self.session
+            && session.refresh()
+        {
+            // What let the connection in is another token now.
+            session.sit(&self.seat).map_err(|error| Close::refusing(&error))?;
+        }
         let time = self.endpoint.app.clock().now();
         match self.session.as_mut().map(|session| session.due(time)) {
             None if now >= self.opened_at + INIT => Err(Close::too_slow_to_start().into()),
@@ -236,15 +247,6 @@ impl Connection {
             }
             None | Some(Due::Nothing) => Ok(()),
         }
-    }
-
-    /// What let the connection in is another token now.
-    fn renewed(&mut self) -> Result<(), End> {
-        if let Some(session) = &mut self.session {
-            session.refresh();
-            session.sit(&self.seat).map_err(|error| Close::refusing(&error))?;
-        }
-        Ok(())
     }
 
     async fn frame(&mut self, frame: Option<Result<Message, axum::Error>>) -> Result<(), End> {
@@ -332,7 +334,6 @@ impl Connection {
             Err(error) => return self.refuse(&id, &error).await,
         };
         let Some(session) = &mut self.session else { return Err(Close::unauthorized().into()) };
-        session.refresh();
         match authenticate::again(&self.endpoint.app, &session.principal).await {
             Ok(Some(principal)) => session.principal = principal,
             Ok(None) => {}
@@ -362,44 +363,60 @@ impl Connection {
     }
 
     fn start(&mut self, id: Arc<str>, ready: Ready) {
-        let Ready { request, kind, label } = ready;
+        let Ready { request, handover, kind, label } = ready;
         self.operations += 1;
         let number = self.operations;
-        let (answers, abort) = abortable(self.endpoint.schema.execute_stream(request));
+        let (answers, abort) = abortable(self.endpoint.answers(request, handover));
         let step = {
             let id = id.clone();
             move |answer| Step { id: id.clone(), number, answer }
         };
         let end = once(std::future::ready(step(None)));
-        self.answers.push(answers.map(move |answer| step(Some(Box::new(answer)))).chain(end).boxed());
+        self.answers.push(answers.map(move |answer| step(Some(answer))).chain(end).boxed());
         self.running.insert(id, Running { number, label, kind, abort, _live: Live::of(kind) });
     }
 
     async fn step(&mut self, step: Step) -> Result<(), End> {
         let Step { id, number, answer } = step;
-        let Some(running) = self.running.get(&id).filter(|running| running.number == number) else { return Ok(()) };
+        if self.running.get(&id).is_none_or(|running| running.number != number) {
+            return Ok(());
+        }
+        match answer {
+            Some(Answer::Data(data)) => self.tell(&id, &data).await,
+            Some(Answer::Response(answer)) => Box::pin(self.respond(&id, *answer)).await,
+            None => {
+                self.running.remove(&id);
+                self.say(&ServerMessage::Complete { id: &id }).await
+            }
+        }
+    }
+
+    async fn respond(&mut self, id: &str, answer: Response) -> Result<(), End> {
+        let Some(running) = self.running.get(id) else { return Ok(()) };
         let kind = running.kind;
-        let Some(answer) = answer else {
-            self.running.remove(&id);
-            return self.say(&ServerMessage::Complete { id: &id }).await;
-        };
-        let answer = errors::finish(*answer);
+        let answer = errors::finish(answer);
         if let Some(session) = &self.session {
             let label = running.label.as_deref();
             self.endpoint.note_refusal(&session.principal, label, errors::code(&answer)).await;
         }
         let nothing = answer.data == async_graphql::Value::Null && !answer.errors.is_empty();
         if errors::is_refusal(&answer) || (nothing && kind == OperationType::Subscription) {
-            if let Some(running) = self.running.remove(&id) {
+            if let Some(running) = self.running.remove(id) {
                 running.abort.abort();
             }
-            return self.say(&ServerMessage::Error { id: &id, payload: &answer.errors }).await;
+            return self.say(&ServerMessage::Error { id, payload: &answer.errors }).await;
         }
-        self.say(&ServerMessage::Next { id: &id, payload: &answer }).await
+        self.say(&ServerMessage::Next { id, payload: &answer }).await
     }
 
     async fn refuse(&mut self, id: &str, error: &Error) -> Result<(), End> {
         self.say(&ServerMessage::Error { id, payload: &errors::violations(error) }).await
+    }
+
+    /// Sends data that is text already.
+    async fn tell(&mut self, id: &str, data: &str) -> Result<(), End> {
+        let id = Value::from(id);
+        self.send(Message::Text(format!(r#"{{"type":"next","id":{id},"payload":{{"data":{data}}}}}"#).into())).await
     }
 
     async fn say(&mut self, message: &ServerMessage<'_>) -> Result<(), End> {
