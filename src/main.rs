@@ -4,6 +4,11 @@ use std::process::ExitCode;
 
 use cardwire::command::Cli;
 use clap::Parser;
+use tikv_jemallocator::Jemalloc;
+
+/// Thousands of connections and batches come and go: this allocator keeps less between them, and is quicker.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

@@ -158,8 +158,8 @@ impl Endpoint {
         let form = form(&query, &operation);
         let document = parse_query(&query)
             .map_err(|error| Error::new(Code::BadRequest, format!("the document does not parse: {error}")))?;
-        let variables = Variables::from_json(Value::Object(operation.variables));
         let chosen = chosen(&document, operation.name.as_deref())?;
+        let variables = given(chosen, operation.variables);
         limits::check(&document, chosen, &variables)?;
         let kind = chosen.ty;
         let root = match kind {
@@ -241,6 +241,17 @@ fn chosen<'a>(document: &'a ExecutableDocument, name: Option<&str>) -> Result<&'
     }
 }
 
+/// The variables with their defaults, which the engine forgets where it decides switches.
+fn given(operation: &OperationDefinition, variables: Map<String, Value>) -> Variables {
+    let mut given = Variables::from_json(Value::Object(variables));
+    for definition in &operation.variable_definitions {
+        if let Some(default) = &definition.node.default_value {
+            given.entry(definition.node.name.node.clone()).or_insert_with(|| default.node.clone());
+        }
+    }
+    given
+}
+
 fn refused(pointer: &str, detail: &str) -> Error {
     let error = Error::new(Code::BadRequest, detail);
     if pointer.is_empty() { error } else { error.at(pointer) }
@@ -279,6 +290,14 @@ mod tests {
         assert_eq!(one, form("query($a: Boolean!) { me @skip(if: $a) { userId } }", json!({"a": true, "t": "y"})));
         assert_ne!(one, form("query($a: Boolean!) { me @skip(if: $a) { userId } }", json!({"a": false, "t": "x"})));
         assert_ne!(one, form("{ me { userId } }", json!({"a": true})));
+    }
+
+    #[test]
+    fn defaults_count_unless_a_variable_is_given() {
+        let document = parse_query("query($a: Boolean = true, $b: Int = 2, $c: Int = 3, $d: Int) { me }").unwrap();
+        let Value::Object(variables) = json!({"b": 5, "c": null}) else { panic!("an object") };
+        let given = given(chosen(&document, None).unwrap(), variables);
+        assert_eq!(serde_json::to_value(&given).unwrap(), json!({"a": true, "b": 5, "c": null}));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! What a document selects, laid out once so that many messages can be written by it.
 //!
-//! Fragments are spread and switches (`@skip`, `@include`) are decided. What this layout cannot hold, because it is
-//! rare, is left to the engine: [`Root::of`] then gives `None`.
+//! Fragments are spread and switches (`@skip`, `@include`) are decided. The message itself may be of several types;
+//! the objects in it are each of one, so fragments further down always hold. What this layout cannot hold, because it
+//! is rare, is left to the engine: [`Root::of`] then gives `None`.
 
 use std::collections::HashMap;
 
@@ -40,16 +41,16 @@ pub struct Field {
 }
 
 impl Root {
-    /// Lays the operation out. `None`: it is not one plain field, or cannot be laid out.
+    /// Lays the operation out with all its variables given. `None`: it is not one plain field, or cannot be laid out.
     pub fn of(document: &ExecutableDocument, operation: &OperationDefinition, variables: &Variables) -> Option<Root> {
         let [only] = operation.selection_set.node.items.as_slice() else { return None };
         let types::Selection::Field(field) = &only.node else { return None };
         if !field.node.directives.is_empty() {
             return None;
         }
-        let mut layout = Layout { fragments: &document.fragments, operation, variables, left: MOST };
+        let mut layout = Layout { fragments: &document.fragments, variables, left: MOST };
         let mut selection = Selection::default();
-        layout.spread(&field.node.selection_set.node, &[], &mut selection)?;
+        layout.spread(&field.node.selection_set.node, Some(&[]), &mut selection)?;
         Some(Root { key: field.node.response_key().node.as_str().into(), position: field.pos, selection })
     }
 }
@@ -75,27 +76,27 @@ impl Field {
 
 struct Layout<'a> {
     fragments: &'a HashMap<Name, Positioned<FragmentDefinition>>,
-    operation: &'a OperationDefinition,
     variables: &'a Variables,
     left: usize,
 }
 
 impl Layout<'_> {
-    fn spread(&mut self, set: &SelectionSet, on: &[&str], into: &mut Selection) -> Option<()> {
+    /// Lays out a selection under these conditions. `None`: conditions always hold here.
+    fn spread(&mut self, set: &SelectionSet, on: Option<&[&str]>, into: &mut Selection) -> Option<()> {
         for item in &set.items {
             match &item.node {
                 types::Selection::Field(field) if self.wanted(&field.node.directives)? => {
-                    self.field(&field.node, on, into)?;
+                    self.field(&field.node, on.unwrap_or_default(), into)?;
                 }
                 types::Selection::InlineFragment(inline) if self.wanted(&inline.node.directives)? => {
                     let condition =
                         inline.node.type_condition.as_ref().map(|condition| condition.node.on.node.as_str());
-                    self.spread(&inline.node.selection_set.node, &narrowed(on, condition), into)?;
+                    self.spread(&inline.node.selection_set.node, narrowed(on, condition).as_deref(), into)?;
                 }
                 types::Selection::FragmentSpread(spread) if self.wanted(&spread.node.directives)? => {
                     let fragment = &self.fragments.get(&spread.node.fragment_name.node)?.node;
                     let condition = fragment.type_condition.node.on.node.as_str();
-                    self.spread(&fragment.selection_set.node, &narrowed(on, Some(condition)), into)?;
+                    self.spread(&fragment.selection_set.node, narrowed(on, Some(condition)).as_deref(), into)?;
                 }
                 _ => {}
             }
@@ -109,14 +110,14 @@ impl Layout<'_> {
         let set = &field.selection_set.node;
         let same = |known: &&mut Field| *known.key == *key && known.on.iter().map(|on| &**on).eq(on.iter().copied());
         if let Some(known) = into.0.iter_mut().find(same) {
-            return self.spread(set, &[], &mut known.selection);
+            return self.spread(set, None, &mut known.selection);
         }
         let repeats = into.0.iter().any(|known| *known.key == *key);
         if repeats && !set.items.is_empty() {
             return None;
         }
         let mut selection = Selection::default();
-        self.spread(set, &[], &mut selection)?;
+        self.spread(set, None, &mut selection)?;
         let on = on.iter().map(|on| Box::from(*on)).collect();
         into.0.push(Field { key: key.into(), name: field.name.node.as_str().into(), selection, on, repeats });
         Some(())
@@ -127,7 +128,7 @@ impl Layout<'_> {
         let mut wanted = true;
         for directive in directives {
             let given = directive.node.get_argument("if")?.node.clone();
-            let resolve = |name| self.variables.get(&name).or_else(|| self.default(&name)).cloned().ok_or(());
+            let resolve = |name| self.variables.get(&name).cloned().ok_or(());
             let Ok(Value::Boolean(condition)) = given.into_const_with(resolve) else { return None };
             wanted &= match directive.node.name.node.as_str() {
                 "skip" => !condition,
@@ -137,18 +138,14 @@ impl Layout<'_> {
         }
         Some(wanted)
     }
-
-    fn default(&self, name: &Name) -> Option<&Value> {
-        let definitions = &self.operation.variable_definitions;
-        definitions.iter().find(|definition| definition.node.name.node == *name)?.node.default_value()
-    }
 }
 
 /// The conditions inside a fragment.
-fn narrowed<'a>(on: &[&'a str], condition: Option<&'a str>) -> Vec<&'a str> {
-    let mut narrowed = on.to_vec();
-    narrowed.extend(condition.filter(|condition| !on.contains(condition)));
-    narrowed
+fn narrowed<'a>(on: Option<&[&'a str]>, condition: Option<&'a str>) -> Option<Vec<&'a str>> {
+    let mut narrowed = on?.to_vec();
+    let news = condition.filter(|condition| !narrowed.contains(condition));
+    narrowed.extend(news);
+    Some(narrowed)
 }
 
 #[cfg(test)]
@@ -173,7 +170,7 @@ mod tests {
     fn fields_are_collected_for_the_type_that_comes() {
         let root = root(
             "subscription { all: feed { __typename ... on A { x y: z } ...F ... on B { __typename w } } }
-             fragment F on A { x list { id } ... on A { list { name } } }",
+             fragment F on A { x list { id ... on L { name } } ... on A { list { name size } } }",
             json!({}),
         )
         .unwrap();
@@ -181,15 +178,15 @@ mod tests {
         assert_eq!(keys(&root.selection, &["A", "U"]), ["__typename:__typename", "x:x", "y:z", "list:list"]);
         assert_eq!(keys(&root.selection, &["B", "U"]), ["__typename:__typename", "w:w"]);
         let list = root.selection.of(&["A"]).find(|field| &*field.key == "list").unwrap();
-        assert_eq!(keys(&list.selection, &["L"]), ["id:id", "name:name"]);
+        assert_eq!(keys(&list.selection, &["L"]), ["id:id", "name:name", "size:size"]);
     }
 
     #[test]
     fn switches_are_decided() {
-        let query = "subscription($a: Boolean!, $b: Boolean = true) {
+        let query = "subscription($a: Boolean!, $b: Boolean!) {
             feed { x @skip(if: $a) y @include(if: $b) z @include(if: false) ... @skip(if: $b) { w } } }";
         let fields = |variables| keys(&root(query, variables).unwrap().selection, &["A"]);
-        assert_eq!(fields(json!({"a": true})), ["y:y"]);
+        assert_eq!(fields(json!({"a": true, "b": true})), ["y:y"]);
         assert_eq!(fields(json!({"a": false, "b": false})), ["x:x", "w:w"]);
     }
 
@@ -200,7 +197,7 @@ mod tests {
             "subscription { ...F } fragment F on S { feed { x } }",
             "subscription { feed @include(if: true) { x } }",
             "subscription { feed { x @other } }",
-            "subscription { feed { ... on A { l { x } } l { y } } }",
+            "subscription { feed { ... on A { l { x } } ... on U { l { y } } } }",
         ] {
             assert!(root(query, json!({})).is_none(), "{query}");
         }

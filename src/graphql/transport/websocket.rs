@@ -4,7 +4,6 @@
 //! not read, its operations rest, and a subscription that is asked again looks at the newest state. A write that
 //! takes ten seconds ends the connection with 1013, and the client may resume.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -62,9 +61,9 @@ pub fn accept(upgrade: WebSocketUpgrade, endpoint: Arc<Endpoint>, address: IpAdd
     };
     upgrade.on_upgrade(move |socket| async move {
         match (spoken, seat) {
-            (false, _) => part(socket, Close::unknown_protocol()).await,
-            (true, None) => part(socket, Close::leaving()).await,
-            (true, Some(seat)) => Connection::new(socket, endpoint, address, seat).serve().await,
+            (false, _) => Box::pin(part(socket, Close::unknown_protocol())).await,
+            (true, None) => Box::pin(part(socket, Close::leaving())).await,
+            (true, Some(seat)) => Box::new(Connection::new(socket, endpoint, address, seat)).serve().await,
         }
     })
 }
@@ -87,7 +86,8 @@ struct Connection {
     endpoint: Arc<Endpoint>,
     address: IpAddr,
     session: Option<Session>,
-    running: HashMap<Arc<str>, Running>,
+    /// Few, so that looking through them is quicker and smaller than a map.
+    running: Vec<Running>,
     answers: SelectAll<BoxStream<'static, Step>>,
     seat: Seat,
     budget: Budget,
@@ -99,6 +99,7 @@ struct Connection {
 }
 
 struct Running {
+    id: Arc<str>,
     number: u64,
     label: Option<String>,
     kind: OperationType,
@@ -147,7 +148,7 @@ impl Connection {
             endpoint,
             address,
             session: None,
-            running: HashMap::new(),
+            running: Vec::new(),
             answers: SelectAll::new(),
             seat,
             budget: Budget { frames: BURST, at: now },
@@ -158,12 +159,13 @@ impl Connection {
         }
     }
 
-    async fn serve(mut self) {
+    /// Boxed, so that the task does not hold it twice.
+    async fn serve(mut self: Box<Self>) {
         match self.run().await {
             Err(End::Close(close)) => {
                 self.answers.clear();
                 self.running.clear();
-                part(self.socket, close).await;
+                Box::pin(part(self.socket, close)).await;
             }
             Err(End::Gone) | Ok(()) => {}
         }
@@ -284,9 +286,7 @@ impl Connection {
             ClientMessage::Subscribe { .. } if self.session.is_none() => Err(Close::unauthorized().into()),
             ClientMessage::Subscribe { id, payload } => self.subscribe(id, payload).await,
             ClientMessage::Complete { id } => {
-                if let Some(running) = self.running.remove(id.as_str()) {
-                    running.abort.abort();
-                }
+                self.stop(&id);
                 Ok(())
             }
         }
@@ -322,7 +322,7 @@ impl Connection {
     }
 
     async fn subscribe(&mut self, id: String, payload: Value) -> Result<(), End> {
-        if self.running.contains_key(id.as_str()) {
+        if self.running.iter().any(|running| *running.id == *id) {
             return Err(Close::reused(&id).into());
         }
         let operation = match Operation::read(payload) {
@@ -352,7 +352,7 @@ impl Connection {
             _ => (REQUESTS, "operations"),
         };
         let subscription = ready.kind == OperationType::Subscription;
-        let live = self.running.values().filter(|other| (other.kind == OperationType::Subscription) == subscription);
+        let live = self.running.iter().filter(|other| (other.kind == OperationType::Subscription) == subscription);
         if live.count() >= limit {
             let error = Error::new(Code::RateLimited, format!("a connection may have {limit} {what} at a time"));
             return self.refuse(&id, &error).await;
@@ -373,26 +373,33 @@ impl Connection {
         };
         let end = once(std::future::ready(step(None)));
         self.answers.push(answers.map(move |answer| step(Some(answer))).chain(end).boxed());
-        self.running.insert(id, Running { number, label, kind, abort, _live: Live::of(kind) });
+        self.running.push(Running { id, number, label, kind, abort, _live: Live::of(kind) });
+    }
+
+    /// Ends an operation, also one that has ended by itself.
+    fn stop(&mut self, id: &str) {
+        if let Some(place) = self.running.iter().position(|running| *running.id == *id) {
+            self.running.swap_remove(place).abort.abort();
+        }
     }
 
     async fn step(&mut self, step: Step) -> Result<(), End> {
         let Step { id, number, answer } = step;
-        if self.running.get(&id).is_none_or(|running| running.number != number) {
+        if !self.running.iter().any(|running| running.number == number) {
             return Ok(());
         }
         match answer {
             Some(Answer::Data(data)) => self.tell(&id, &data).await,
             Some(Answer::Response(answer)) => Box::pin(self.respond(&id, *answer)).await,
             None => {
-                self.running.remove(&id);
+                self.stop(&id);
                 self.say(&ServerMessage::Complete { id: &id }).await
             }
         }
     }
 
     async fn respond(&mut self, id: &str, answer: Response) -> Result<(), End> {
-        let Some(running) = self.running.get(id) else { return Ok(()) };
+        let Some(running) = self.running.iter().find(|running| *running.id == *id) else { return Ok(()) };
         let kind = running.kind;
         let answer = errors::finish(answer);
         if let Some(session) = &self.session {
@@ -401,9 +408,7 @@ impl Connection {
         }
         let nothing = answer.data == async_graphql::Value::Null && !answer.errors.is_empty();
         if errors::is_refusal(&answer) || (nothing && kind == OperationType::Subscription) {
-            if let Some(running) = self.running.remove(id) {
-                running.abort.abort();
-            }
+            self.stop(id);
             return self.say(&ServerMessage::Error { id, payload: &answer.errors }).await;
         }
         self.say(&ServerMessage::Next { id, payload: &answer }).await
