@@ -117,7 +117,7 @@ async fn a_holder_that_lost_its_lease_writes_no_progress() {
     let receiver = Receiver::start().await;
     scene.subscribe(&receiver).await;
     let app = &scene.test.app;
-    receiver.reply_always(Some(Reply::After(Duration::from_millis(300))));
+    receiver.reply_always(Some(Reply::After(Duration::from_secs(3))));
     let event = scene.record("card-published").await;
     settle(app, &[AnyWorker::new(Fanout)]).await.unwrap();
     let deliverer = Deliverer::default();
