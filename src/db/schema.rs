@@ -840,6 +840,7 @@ diesel::table! {
         response_headers -> Jsonb,
         response_bytes -> Int4,
         response_body -> Nullable<Text>,
+        xid -> Int8,
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Cast: a [`NewEvent`] describes what happened; [`record_in`] writes it, with the exact bytes that will be signed
 //! and exported, in the transaction of the change itself. Readers that must miss none keep a place in [`consumer`];
-//! [`log`] answers questions about the past and [`follow`](mod@follow) tells what comes; [`trim`] leaves out what a reader must not
+//! [`log`] answers questions about the past and [`follow`](mod@follow) tells what comes, by the [`tail`] of the record; [`trim`] leaves out what a reader must not
 //! see, [`ExportSettings`] what must not leave the environment. [`export`] writes files, [`retention`] forgets. `events` knows no card or flow:
 //! facts carry ids and text.
 
@@ -14,6 +14,7 @@ pub mod follow;
 pub mod kind;
 pub mod log;
 pub mod retention;
+pub(crate) mod tail;
 pub mod trim;
 
 pub use export_settings::ExportSettings;

@@ -121,7 +121,7 @@ impl EventsSubscription {
         let filter = filter.unwrap_or_default().into();
         let followed = follow::follow(app(ctx)?, access.read_events()?, filter, after).await?;
         let update =
-            |one: Followed| AnalyticsEventUpdate { event: AnalyticsEvent(one.event), cursor: one.mark.cursor() };
+            |one: Followed<Logged>| AnalyticsEventUpdate { event: AnalyticsEvent(one.row), cursor: one.mark.cursor() };
         Ok(followed.map_ok(update).map_err(Into::into))
     }
 }

@@ -17,7 +17,7 @@ use super::tasks::{TasksMutation, TasksQuery, TasksSubscription};
 use super::templates::{TemplatesMutation, TemplatesQuery};
 use super::test_data::{TestDataMutation, TestDataQuery};
 use super::triggers::{TriggersMutation, TriggersQuery};
-use super::webhook_inspection::{WebhookInspectionMutation, WebhookInspectionQuery};
+use super::webhook_inspection::{WebhookInspectionMutation, WebhookInspectionQuery, WebhookInspectionSubscription};
 use super::webhooks::{WebhooksMutation, WebhooksQuery};
 use crate::app::App;
 
@@ -66,7 +66,7 @@ pub struct Mutation(
 
 /// Everything that can be followed.
 #[derive(MergedSubscription, Default)]
-pub struct Subscription(SdkSubscription, EventsSubscription, TasksSubscription);
+pub struct Subscription(SdkSubscription, EventsSubscription, TasksSubscription, WebhookInspectionSubscription);
 
 /// The schema for an application.
 pub fn build(app: &App) -> Schema {

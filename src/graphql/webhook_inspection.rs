@@ -1,22 +1,27 @@
 //! Looking into deliveries, and sending past events again (specification 11.8).
 
-use async_graphql::{Context, Enum, InputObject, Object, SimpleObject};
+use async_graphql::{Context, Enum, InputObject, Object, SimpleObject, Subscription};
+use futures_util::{Stream, TryStreamExt};
 
 use super::connection::Connection;
 use super::context::{app, viewer};
 use super::webhooks::{WebhookRequest, WebhookSubscription};
 use crate::clock::Time;
 use crate::db::page::PageRequest;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ids::{EventId, ReplayId, WebhookId};
 use crate::webhooks::explain::{self, Explanation, Later, Mismatch, State};
 use crate::webhooks::replay::{self, Range, Replay};
+use crate::webhooks::request_log::{self, Entry, Followed, Mark};
 
 #[derive(Default)]
 pub struct WebhookInspectionQuery;
 
 #[derive(Default)]
 pub struct WebhookInspectionMutation;
+
+#[derive(Default)]
+pub struct WebhookInspectionSubscription;
 
 /// How far an event has come on its way to a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
@@ -248,5 +253,36 @@ impl WebhookInspectionMutation {
         let access = viewer(ctx)?.locate(app, id).await?;
         let replay = replay::cancel(app, &access, id).await?;
         Ok(CancelWebhookReplayPayload { webhook_replay: WebhookReplay(replay) })
+    }
+}
+
+/// An attempt that was logged, and the place after it.
+#[derive(SimpleObject)]
+pub struct WebhookRequestUpdate {
+    webhook_request: WebhookRequest,
+    /// Give it as `after` to go on behind this attempt; good for a day.
+    cursor: String,
+}
+
+#[Subscription]
+impl WebhookInspectionSubscription {
+    /// The attempts to call a subscription's receiver as they are logged, each once; from `after` on, where it is given.
+    async fn webhook_requests(
+        &self,
+        ctx: &Context<'_>,
+        webhook_id: WebhookId,
+        after: Option<String>,
+    ) -> Result<impl Stream<Item = async_graphql::Result<WebhookRequestUpdate>> + use<>> {
+        let app = app(ctx)?;
+        let access = viewer(ctx)?.locate(app, webhook_id).await?;
+        let mark =
+            |cursor: &str| Mark::read(cursor).ok_or_else(|| Error::invalid("/after", "is not a cursor of this stream"));
+        let after = after.as_deref().map(mark).transpose()?;
+        let followed = request_log::follow(app, &access, webhook_id, after).await?;
+        let update = |one: Followed<Entry>| WebhookRequestUpdate {
+            webhook_request: WebhookRequest(one.row),
+            cursor: one.mark.cursor(),
+        };
+        Ok(followed.map_ok(update).map_err(Into::into))
     }
 }

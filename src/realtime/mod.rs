@@ -25,7 +25,7 @@ pub enum Announcement {
     Wake(Work),
 }
 
-/// The kinds of work that workers wait for.
+/// The kinds of work that workers and followers wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Work {
     /// Tokens of flow runs are ready.
@@ -52,10 +52,12 @@ pub enum Work {
     TestData,
     /// Files of exported events are to be written.
     Exports,
+    /// Attempts of webhooks were logged, for those who follow them.
+    Attempts,
 }
 
 impl Work {
-    pub const ALL: [Work; 12] = [
+    pub const ALL: [Work; 13] = [
         Work::Flows,
         Work::Reactions,
         Work::Fanout,
@@ -68,5 +70,6 @@ impl Work {
         Work::Tasks,
         Work::TestData,
         Work::Exports,
+        Work::Attempts,
     ];
 }

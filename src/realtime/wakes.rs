@@ -12,6 +12,8 @@ pub struct Wakes {
     bells: Arc<[Notify; Work::ALL.len()]>,
     /// Events were recorded: any number of listeners hear it.
     recorded: Arc<watch::Sender<()>>,
+    /// Attempts of webhooks were logged: the same.
+    attempted: Arc<watch::Sender<()>>,
 }
 
 impl Wakes {
@@ -22,13 +24,20 @@ impl Wakes {
 
     pub fn ring(&self, work: Work) {
         self.of(work).notify_one();
-        if work == Work::Fanout {
-            self.recorded.send_replace(());
+        match work {
+            Work::Fanout => self.recorded.send_replace(()),
+            Work::Attempts => self.attempted.send_replace(()),
+            _ => {}
         }
     }
 
     /// Hears that events were recorded, from now on.
     pub fn recorded(&self) -> watch::Receiver<()> {
         self.recorded.subscribe()
+    }
+
+    /// Hears that attempts of webhooks were logged, from now on.
+    pub fn attempted(&self) -> watch::Receiver<()> {
+        self.attempted.subscribe()
     }
 }

@@ -5,7 +5,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Bool, Integer, Jsonb, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
-use diesel_async::RunQueryDsl;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use futures_util::{FutureExt, Stream};
 use http::HeaderMap;
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -18,7 +19,10 @@ use crate::clock::Time;
 use crate::db::page::Page;
 use crate::db::{Prepared, Tx};
 use crate::error::{Error, Result};
+use crate::events::tail::{self, BATCH, Spot, Start};
+pub use crate::events::tail::{Followed, Mark};
 use crate::ids::{EnvId, EventId, Id, RequestId, WebhookId};
+use crate::realtime::{Announcement, Work};
 
 /// One attempt.
 #[derive(Clone, Debug, QueryableByName)]
@@ -188,6 +192,7 @@ pub(super) async fn write_in(tx: &mut Tx, entries: &[Entry]) -> Result<()> {
     .bind::<Array<Nullable<Text>>, _>(column(entries, |entry| entry.response_body.as_deref())))
     .execute(&mut tx.conn())
     .await?;
+    tx.announce(Announcement::Wake(Work::Attempts));
     Ok(())
 }
 
@@ -223,6 +228,60 @@ pub async fn list(
     let more = rows.len() > size;
     rows.truncate(size);
     Ok(Page { rows, more })
+}
+
+/// Follows the requests of a subscription as they are logged, each once, in the order of the commits: from now on, or
+/// from where an earlier follower stopped.
+pub async fn follow(
+    app: &App,
+    access: &Access,
+    webhook: WebhookId,
+    after: Option<Mark>,
+) -> Result<impl Stream<Item = Result<Followed<Entry>>> + use<>> {
+    access.require(Resource::WebhookRequestLog, Level::View)?;
+    // Listening comes first, so that nothing falls between the look and the wait.
+    let bell = app.wakes().attempted();
+    let env = access.env();
+    if subscription::find(&*app.read().await?, env, webhook).await?.is_none() {
+        return Err(Error::not_found(WebhookId::NOUN));
+    }
+    tail::follow(app, bell, after, Box::new(move |conn, from| beyond(conn, (env, webhook), from).boxed())).await
+}
+
+#[derive(QueryableByName)]
+struct Row {
+    #[diesel(embed)]
+    entry: Entry,
+    #[diesel(sql_type = BigInt)]
+    xid: i64,
+}
+
+async fn beyond(
+    conn: &AsyncPgConnection,
+    (env, webhook): (EnvId, WebhookId),
+    from: Start,
+) -> Result<Vec<(Entry, Spot)>> {
+    let rows: Vec<Row> = Prepared(
+        sql_query(
+            "SELECT * FROM webhook_requests
+         WHERE environment_id = $1 AND webhook_id = $2 AND xid >= $3 AND (xid, id) > ($3, $4) AND at >= $5
+           AND xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint
+         ORDER BY xid, id LIMIT $6",
+        )
+        .bind::<SqlUuid, _>(env)
+        .bind::<SqlUuid, _>(webhook)
+        .bind::<BigInt, _>(from.spot.xid)
+        .bind::<SqlUuid, _>(from.spot.id)
+        .bind::<Timestamptz, _>(from.since)
+        .bind::<BigInt, _>(BATCH),
+    )
+    .load(&mut &*conn)
+    .await?;
+    let placed = |row: Row| {
+        let spot = Spot { xid: row.xid, id: row.entry.id };
+        (row.entry, spot)
+    };
+    Ok(rows.into_iter().map(placed).collect())
 }
 
 /// Reads a cursor.

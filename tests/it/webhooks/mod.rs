@@ -8,6 +8,7 @@ mod destination;
 mod failure;
 mod inspection;
 mod law;
+mod live;
 mod mapping;
 mod neighbours;
 mod outside;
