@@ -11,9 +11,11 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use axum::serve::ListenerExt;
 use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
 use serde_json::Value;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -82,13 +84,24 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    #[expect(clippy::disallowed_methods, reason = "the handle is kept and aborted with the receiver")]
     pub async fn start() -> Receiver {
+        Receiver::closing(|_| {}).await
+    }
+
+    /// A receiver whose connections end with a reset: with [`Reply::Break`], in the middle of an answer.
+    pub async fn that_resets() -> Receiver {
+        let linger = |socket: &mut TcpStream| rustix::net::sockopt::set_socket_linger(&socket, Some(Duration::ZERO));
+        Receiver::closing(move |socket| linger(socket).unwrap()).await
+    }
+
+    /// A receiver that says of each connection how it will end.
+    #[expect(clippy::disallowed_methods, reason = "the handle is kept and aborted with the receiver")]
+    async fn closing(how: impl FnMut(&mut TcpStream) + Send + 'static) -> Receiver {
         let inner = Arc::new(Mutex::new(Inner::default()));
         let router = Router::new().fallback(receive).with_state(inner.clone());
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        let serving = tokio::spawn(async move { axum::serve(listener.tap_io(how), router).await.unwrap() });
         Receiver { address, inner, serving }
     }
 

@@ -1,9 +1,11 @@
 //! Receivers that fail: retries, pauses, disabling, giving up.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use cardwire::webhooks::{status, subscription};
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Scene, draft_of, ids, sorted, texts};
 use crate::support::receiver::{Receiver, Reply};
@@ -175,4 +177,28 @@ async fn raising_the_retries_of_a_failing_subscription_counts_at_once() {
     scene.advance(Duration::from_secs(3600)).await;
     assert_eq!(scene.status(&subscription).await, "active");
     assert_eq!(receiver.received().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_reset_is_a_failed_attempt() {
+    let (scene, receiver) = (Scene::start().await, Receiver::that_resets().await);
+    receiver.reply_next([Reply::Break]);
+    let address = receiver.url().trim_start_matches("http://").trim_end_matches("/hook").to_owned();
+    let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
+    socket.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let ended = socket.read_to_end(&mut Vec::new()).await;
+    assert_eq!(ended.map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset), "the receiver resets");
+
+    receiver.reply_next([Reply::Break]);
+    scene.subscribe(&receiver).await;
+    let event = scene.record("card-published").await;
+    scene.settle().await;
+    assert_eq!(scene.waiting().await, ["beyond 0 open 0 retries 1"]);
+    scene.advance(Duration::from_secs(6)).await;
+    let received = receiver.received();
+    assert_eq!(ids(&received[1..]), [event.to_string(), event.to_string()]);
+    let log = "SELECT coalesce(error, status::text) AS value FROM webhook_requests ORDER BY at";
+    let outcomes = scene.test.column(log).await;
+    assert!(["request_failed", "response_broken"].contains(&outcomes[0].as_str()), "{outcomes:?}");
+    assert_eq!(outcomes[1], "200");
 }

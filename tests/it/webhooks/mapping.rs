@@ -9,6 +9,7 @@ use sha2::Sha256;
 
 use super::{Scene, draft_of, ids};
 use crate::support::receiver::Receiver;
+use crate::support::world::with_loopback;
 
 const SCRIPT: &str = "function map(payload) {
   return { who: payload.data.endUserId, event: payload.data.id, by: payload.webhookId, batched: payload.isBatched };
@@ -72,4 +73,30 @@ async fn a_script_that_fails_later_is_a_failed_attempt_that_tells_nothing_of_the
     subscription::update(app, access, subscription.id, draft_of(&json!({ "mapping": null }))).await.unwrap();
     scene.advance(Duration::from_secs(10)).await;
     assert_eq!(ids(&receiver.received()).len(), 2, "the test, and the event once the script is gone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_no_sandbox_can_start_nothing_leaves_unmapped_and_later_all_of_it_does() {
+    let (scene, receiver) = (Scene::start().await, Receiver::start().await);
+    scene.subscribe_with(&receiver, json!({ "mapping": SCRIPT })).await;
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("cardwire");
+    let place = program.clone();
+    let server = scene.test.beside(move |config| {
+        with_loopback(config);
+        config.program = place;
+    });
+    let server = server.await;
+    let events = scene.record_many(3).await;
+    server.settle().await;
+    server.advance(Duration::from_secs(6)).await;
+    assert!(receiver.received().is_empty(), "nothing leaves unmapped");
+    let failed = "SELECT DISTINCT error AS value FROM webhook_requests";
+    assert_eq!(scene.test.column(failed).await, ["mapping_busy"]);
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_cardwire"), &program).unwrap();
+    server.advance(Duration::from_secs(60)).await;
+    let received = receiver.received();
+    assert_eq!(super::sorted(ids(&received)), super::texts(&events));
+    assert!(received.iter().all(|sent| sent.json()["who"] == "user-123"), "as the script says");
+    assert_eq!(scene.books().await.unaccounted, 0);
 }

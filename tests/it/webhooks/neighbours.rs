@@ -66,23 +66,23 @@ async fn fifty_bad_receivers_slow_no_other_down() {
         Reply::StatusWith(302, "location", "http://127.0.0.1:1/".to_owned()),
         Reply::StatusWith(429, "retry-after", "Fri, 31 Dec 9999 23:59:59 GMT".to_owned()),
         Reply::Hang,
-        Reply::Hang,
     ];
-    let mut bad = Vec::new();
+    let mut bad = vec![(Receiver::that_resets().await, Reply::Break)];
     for reply in replies {
-        let receiver = Receiver::start().await;
-        receiver.reply_always(Some(reply));
+        bad.push((Receiver::start().await, reply));
+    }
+    for (receiver, reply) in &bad {
+        receiver.reply_always(Some(reply.clone()));
         for _ in 0..5 {
-            scene.subscribe_with(&receiver, json!({ "types": ["card-published"] })).await;
+            scene.subscribe_with(receiver, json!({ "types": ["card-published"] })).await;
         }
-        bad.push(receiver);
     }
     let runner = start(&scene);
     let quiet = median(&scene, &healthy).await;
     let at_first = memory();
     scene.record_many(60).await;
     scene.test.app.wake(Work::Fanout);
-    until("every bad receiver is called", || bad.iter().all(|receiver| !receiver.received().is_empty())).await;
+    until("every bad receiver is called", || bad.iter().all(|(receiver, _)| !receiver.received().is_empty())).await;
     let mut noisy = Duration::ZERO;
     for _ in 0..3 {
         // Those that failed are tried again.

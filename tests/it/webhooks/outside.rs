@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Scene, draft_of};
 use crate::support::node;
+use crate::support::receiver::{Received, Receiver};
 
 async fn perform(scene: &Scene, ask: &Value) -> Value {
     let (app, access) = (&scene.test.app, &scene.access);
@@ -55,4 +56,30 @@ async fn packages_of_others_verify_what_is_sent() {
     let scene = Scene::start().await;
     let now = scene.test.app.clock().now().as_second();
     node::run(&directory.join("verify.mjs"), &json!({ "now": now }), async |ask| perform(&scene, ask).await).await;
+}
+
+/// What the package of others signs for a request with a secret.
+fn signed(secret: &str, sent: &Received, body: &[u8]) -> String {
+    let timestamp = sent.header("webhook-timestamp").parse().unwrap();
+    standardwebhooks::Webhook::new(secret).unwrap().sign(sent.header("webhook-id"), timestamp, body).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_package_of_others_signs_the_same_as_is_sent() {
+    let (scene, receiver) = (Scene::start().await, Receiver::start().await);
+    let (app, access) = (&scene.test.app, &scene.access);
+    let reveal = |subscription: &subscription::Subscription| subscription.reveal(app.vault()).unwrap();
+    let first = scene.subscribe_with(&receiver, json!({ "types": ["card-published"] })).await;
+    scene.record("card-published").await;
+    scene.settle().await;
+    let rotated = rotation::rotate(app, access, first.id, None).await.unwrap();
+    scene.record("card-published").await;
+    scene.settle().await;
+    let (old, new) = (reveal(&first), reveal(&rotated));
+    let [before, during] = receiver.received().try_into().unwrap_or_else(|other| panic!("not two: {other:?}"));
+    assert_eq!(before.header("webhook-signature"), signed(old.expose(), &before, &before.body));
+    let both = [signed(new.expose(), &during, &during.body), signed(old.expose(), &during, &during.body)].join(" ");
+    assert_eq!(during.header("webhook-signature"), both, "the new one first");
+    let longer = [&before.body[..], b" "].concat();
+    assert_ne!(before.header("webhook-signature"), signed(old.expose(), &before, &longer));
 }
