@@ -136,8 +136,8 @@ pub struct Outbound {
 
 impl Outbound {
     const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-    /// As many as a receiver may get at once.
-    const IDLE_PER_HOST: usize = 256;
+    /// As many as may be under way at once to all endpoints of one host: more would be dialled anew each time.
+    const IDLE_PER_HOST: usize = 2048;
 
     #[expect(clippy::disallowed_methods, reason = "this is the door")]
     pub fn new(rules: AddressRules) -> Result<Outbound> {

@@ -17,6 +17,7 @@ mod flows;
 mod latency;
 mod load;
 mod page;
+mod receiver;
 mod report;
 mod start;
 mod startup;

@@ -131,6 +131,15 @@ impl Subject {
         tokio::join!(asking, driving).0
     }
 
+    /// Waits until every reader of events has passed all of them.
+    pub async fn read_all(&self) {
+        let behind = "SELECT count(*) FROM consumers c WHERE EXISTS (
+                          SELECT FROM events e WHERE (e.xid, e.id) > (c.xid, c.event_id))";
+        while self.count(behind).await > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// Waits until a count no longer grows.
     pub async fn quiet(&self, query: &str) {
         let mut before = -1;

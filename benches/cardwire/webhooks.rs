@@ -1,13 +1,10 @@
 //! Signed, logged deliveries to a receiver on this machine.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use axum::Router;
-use axum::routing::post;
 use serde_json::json;
 
+use crate::receiver::Receiver;
 use crate::report::Report;
 use crate::subject::Subject;
 
@@ -23,19 +20,8 @@ pub async fn run(subject: &Subject, report: &mut Report) {
          still making cards on the same two cores. The floor is the same client posting the same number of bytes to the \
          same receiver without a database.",
     );
-    let received = Arc::new(AtomicU64::new(0));
-    let counter = received.clone();
-    let router = Router::new().route(
-        "/hook",
-        post(move |body: axum::body::Bytes| {
-            counter.fetch_add(u64::from(!body.is_empty()), Ordering::Relaxed);
-            async { "ok" }
-        }),
-    );
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/hook", listener.local_addr().unwrap());
-    #[expect(clippy::disallowed_methods, reason = "aborted below")]
-    let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    let receiver = Receiver::start().await;
+    let url = receiver.url.clone();
     let workbench = subject.token("workbench").await;
     let body = json!({ "types": ["card-published"], "url": url });
     let made = subject.http.post(subject.path("webhook")).bearer_auth(workbench).json(&body).send().await.unwrap();
@@ -47,7 +33,7 @@ pub async fn run(subject: &Subject, report: &mut Report) {
     let (mut first, mut last) = (None, Instant::now());
     let (mut seen, deadline) = (0, Instant::now() + LONGEST);
     while seen < CUSTOMERS as u64 && Instant::now() < deadline {
-        let now = received.load(Ordering::Relaxed);
+        let now = receiver.count();
         if now > seen {
             first.get_or_insert_with(Instant::now);
             last = Instant::now();
@@ -61,7 +47,6 @@ pub async fn run(subject: &Subject, report: &mut Report) {
     let floor = bare_posts(subject, &url).await;
     report.row("bare posts by the same client", format!("{floor:.0} requests/s"));
     report.row("ratio", format!("{:.0} %", 100.0 * ours / floor));
-    serving.abort();
 }
 
 async fn bare_posts(subject: &Subject, url: &str) -> f64 {

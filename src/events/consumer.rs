@@ -70,6 +70,9 @@ impl Fact {
 }
 
 /// Takes the place of the named reader for `holder`, and tells it. `None`: somebody else holds it.
+///
+/// The answer does not wait for the disk: a taking that a crash of the database forgets is one whose fence no write
+/// passes.
 pub async fn take(app: &App, name: &'static str, holder: &str) -> Result<Option<(Lease, Position)>> {
     let fence = Uuid::from_bytes(app.ids().bytes());
     let now = app.clock().now();
@@ -77,7 +80,8 @@ pub async fn take(app: &App, name: &'static str, holder: &str) -> Result<Option<
         sql_query(
             "INSERT INTO consumers (name, lease, holder, leased_until) VALUES ($1, $2, $3, $5)
          ON CONFLICT (name, shard) DO UPDATE SET lease = $2, holder = $3, leased_until = $5
-         WHERE consumers.lease IS NULL OR consumers.holder = $3 OR consumers.leased_until <= $4
+         WHERE (consumers.lease IS NULL OR consumers.holder = $3 OR consumers.leased_until <= $4)
+             AND set_config('synchronous_commit', 'off', true) IS NOT NULL
          RETURNING xid, event_id",
         )
         .bind::<Text, _>(name)

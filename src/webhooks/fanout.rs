@@ -107,12 +107,14 @@ async fn matches(conn: &AsyncPgConnection, facts: &[Fact]) -> Result<Option<(con
         return Ok(None);
     }
     let envs: HashSet<EnvId> = facts.iter().map(|fact| fact.environment_id).collect();
+    let names: HashSet<_> = facts.iter().map(|fact| kind::of(&fact.name, fact.custom)).collect();
     let interests: Vec<Interest> = Prepared(
         sql_query(
             "SELECT environment_id, id, types, template_id, flow_id, include_test_events, since_xid
-         FROM webhook_subscriptions WHERE environment_id = ANY($1) AND status = 'active'",
+         FROM webhook_subscriptions WHERE environment_id = ANY($1) AND status = 'active' AND types && $2",
         )
-        .bind::<Array<SqlUuid>, _>(envs.into_iter().collect::<Vec<_>>()),
+        .bind::<Array<SqlUuid>, _>(envs.into_iter().collect::<Vec<_>>())
+        .bind::<Array<Text>, _>(names.into_iter().collect::<Vec<_>>()),
     )
     .load(&mut &*conn)
     .await?;

@@ -214,6 +214,9 @@ pub struct Claim<'a> {
 /// it those due longest first. However many an environment has, it leaves half of all to the others.
 ///
 /// Streams that the holder leases but does not have in hand were left by a predecessor in the same process.
+///
+/// The answer does not wait for the disk: a lease that a crash of the database forgets is one whose fence no write
+/// passes, and nothing was saved under it.
 pub async fn claim(conn: &AsyncPgConnection, claim: Claim<'_>) -> Result<Vec<Claimed>> {
     Ok(Prepared(sql_query(
         "WITH held AS (
@@ -239,6 +242,7 @@ pub async fn claim(conn: &AsyncPgConnection, claim: Claim<'_>) -> Result<Vec<Cla
              FOR UPDATE OF s SKIP LOCKED)
          UPDATE webhook_streams s SET lease = gen_random_uuid(), holder = $1, leased_until = $4
          FROM due WHERE s.environment_id = due.environment_id AND s.webhook_id = due.webhook_id
+             AND set_config('synchronous_commit', 'off', true) IS NOT NULL
          RETURNING s.environment_id, s.webhook_id, s.lease, s.head, s.cursor, s.open, s.failures, s.revision, s.retry_at",
     )
     .bind::<Text, _>(claim.holder)

@@ -90,7 +90,7 @@ impl Receiver {
 
     /// A receiver whose connections end with a reset: with [`Reply::Break`], in the middle of an answer.
     pub async fn that_resets() -> Receiver {
-        let linger = |socket: &mut TcpStream| rustix::net::sockopt::set_socket_linger(&socket, Some(Duration::ZERO));
+        let linger = |socket: &mut TcpStream| rustix::net::sockopt::set_socket_linger(socket, Some(Duration::ZERO));
         Receiver::closing(move |socket| linger(socket).unwrap()).await
     }
 
