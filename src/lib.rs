@@ -67,8 +67,10 @@ pub fn workers() -> Vec<AnyWorker> {
         AnyWorker::new(flows::Reactor),
         AnyWorker::new(flows::Engine),
         AnyWorker::new(flows::Starter),
+        // A second one: while the first waits for its commit, this has the database to itself.
+        AnyWorker::new(flows::Engine),
         AnyWorker::new(flows::CardWaits),
-        AnyWorker::new(flows::Gauges),
+        AnyWorker::new(flows::Gauges::default()),
         AnyWorker::new(flows::Performer::default()),
         AnyWorker::new(cards::timers::CardTimers),
         AnyWorker::new(cards::feed::Sweeper),

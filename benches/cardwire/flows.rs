@@ -24,8 +24,9 @@ pub async fn run(subject: &Subject, report: &mut Report) {
          own, and the card, its event and its feed are written with it. The peer runs the same chain as a DBOS workflow \
          of three steps with 64 at once, whose cards are rows of one table, on the same Postgres. Timers are rows of \
          waits that are not due. A file has one customer and one variable in each row, and its flow only waits, so \
-         that the time is that of starting.",
+         that the time is that of starting. The demo's webhook is disabled, so that no deliveries share the machine.",
     );
+    switch_webhooks(subject, "disableWebhook").await;
     let bench = Bench::prepare(subject).await;
     let alone = bench.chains("alone", RUNS).await;
     report.row("card → branch → card, runs a second", format!("{alone:.0}"));
@@ -46,6 +47,27 @@ pub async fn run(subject: &Subject, report: &mut Report) {
     for (what, taps) in [("idle", &mut idle), ("while the file is started", &mut busy)] {
         let (half, most) = (millis(percentile(taps, 0.5)), millis(percentile(taps, 0.99)));
         report.row(&format!("a tap, {what}"), format!("p50 {half}, p99 {most}"));
+    }
+    switch_webhooks(subject, "enableWebhook").await;
+}
+
+/// Asks the workbench's side of the server.
+async fn ask(subject: &Subject, token: &str, query: &str, variables: &Value) -> Value {
+    let request = subject.http.post(subject.url("/graphql")).bearer_auth(token);
+    let answer = request.json(&json!({ "query": query, "variables": variables })).send().await.unwrap();
+    let answer: Value = answer.json().await.unwrap();
+    assert!(answer["errors"].is_null(), "{answer}");
+    answer["data"].clone()
+}
+
+/// Does the same to every webhook subscription: `disableWebhook` or `enableWebhook`.
+async fn switch_webhooks(subject: &Subject, mutation: &str) {
+    let token = subject.token("workbench").await;
+    let query = "query($env: ID!) { webhookSubscriptions(environmentId: $env) { nodes { id } } }";
+    let found = ask(subject, &token, query, &json!({ "env": subject.text("/environmentId") })).await;
+    for hook in found["webhookSubscriptions"]["nodes"].as_array().unwrap() {
+        let change = format!("mutation($id: ID!) {{ {mutation}(id: $id) {{ __typename }} }}");
+        ask(subject, &token, &change, &json!({ "id": hook["id"] })).await;
     }
 }
 
@@ -68,19 +90,7 @@ struct Bench<'a> {
 impl<'a> Bench<'a> {
     async fn prepare(subject: &'a Subject) -> Bench<'a> {
         let workbench = subject.token("workbench").await;
-        let ask = async |query: &str, variables: Value| {
-            let request = subject.http.post(subject.url("/graphql")).bearer_auth(&workbench);
-            let answer: Value = request
-                .json(&json!({ "query": query, "variables": variables }))
-                .send()
-                .await
-                .unwrap()
-                .json()
-                .await
-                .unwrap();
-            assert!(answer["errors"].is_null(), "{answer}");
-            answer["data"].clone()
-        };
+        let ask = async |query: &str, variables: Value| ask(subject, &workbench, query, &variables).await;
         let demo =
             ask("query($id: ID!) { flow(id: $id) { definition } }", json!({ "id": subject.text("/flowConfigId") }));
         let demo = demo.await["flow"]["definition"].clone();

@@ -4,14 +4,13 @@
 //! `card-error` and nothing else. An order that was carried out before (same run, same step) gives the card of
 //! then, so a step may be repeated.
 
+mod insert;
+
 use std::collections::HashMap;
 
-use diesel::prelude::*;
-use diesel::sql_types::{Array, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
-use serde::Serialize;
 use serde_json::{Map, Value, json};
-use uuid::Uuid;
 
 use crate::cards::feed_change::{self, FeedChange, Op};
 use crate::cards::instance::CardInstance;
@@ -27,8 +26,7 @@ use crate::customers::activity::{self, CardActivity};
 use crate::db::{Prepared, Tx};
 use crate::error::{Error, Result};
 use crate::events::{self, CardContext, NewEvent, PlatformContext, TriggerSource};
-use crate::ids::{CardId, CustomerId, EnvId, FlowId, Id, LifecycleId, RunId, StreamId};
-use crate::realtime::{Announcement, Work};
+use crate::ids::{CustomerId, EnvId, FlowId, LifecycleId, RunId, StreamId};
 
 /// A card that shall be made.
 pub struct Order<'a> {
@@ -270,7 +268,7 @@ async fn place_in(tx: &mut Tx, env: EnvId, fresh: &mut [(usize, CardInstance)], 
     for (_, card) in fresh.iter_mut().filter(|(_, card)| card.status == Status::Active) {
         card.feed_version = versions.get(&card.customer_id).copied().unwrap_or_default();
     }
-    insert_in(tx, fresh).await
+    insert::cards_in(tx, env, fresh).await
 }
 
 /// The event of a card that was just made.
@@ -284,123 +282,3 @@ fn created(card: &CardInstance, streams: Vec<StreamId>) -> NewEvent {
         _ => card.event("card-published", card.status, streams),
     }
 }
-
-/// A new card by the names of the columns.
-#[derive(Serialize)]
-struct Row<'a> {
-    environment_id: Uuid,
-    id: Uuid,
-    customer_id: Uuid,
-    user_id: &'a str,
-    template_id: Uuid,
-    template_name: &'a str,
-    template_version: i32,
-    send_notifications: bool,
-    lifecycle_id: Uuid,
-    flow_id: Uuid,
-    flow_version: i32,
-    run_id: Uuid,
-    step_key: &'a str,
-    invocation: &'a str,
-    trigger_source: &'a str,
-    is_test: bool,
-    status: &'static str,
-    priority: i16,
-    stream_ids: Option<Vec<Uuid>>,
-    target_platforms: &'a [String],
-    embargo_at: Option<Time>,
-    expires_at: Option<Time>,
-    published_at: Option<Time>,
-    active_since: Option<Time>,
-    snooze_interval: Option<&'a str>,
-    definition: &'a Value,
-    runtime_variables: &'a Value,
-    variables: &'a Value,
-    detail: &'a Value,
-    metadata: &'a Value,
-    notification_detail: &'a Value,
-    card_options: &'a Value,
-    feed_version: i64,
-    created_at: Time,
-    updated_at: Time,
-}
-
-fn row(card: &CardInstance) -> Row<'_> {
-    Row {
-        environment_id: card.environment_id.uuid(),
-        id: card.id.uuid(),
-        customer_id: card.customer_id.uuid(),
-        user_id: &card.user_id,
-        template_id: card.template_id.uuid(),
-        template_name: &card.template_name,
-        template_version: card.template_version,
-        send_notifications: card.send_notifications,
-        lifecycle_id: card.lifecycle_id.uuid(),
-        flow_id: card.flow_id.uuid(),
-        flow_version: card.flow_version,
-        run_id: card.run_id.uuid(),
-        step_key: &card.step_key,
-        invocation: &card.invocation,
-        trigger_source: &card.trigger_source,
-        is_test: card.is_test,
-        status: card.status.word(),
-        priority: card.priority,
-        stream_ids: card.stream_ids.as_ref().map(|ids| ids.iter().map(|id| id.uuid()).collect()),
-        target_platforms: &card.target_platforms,
-        embargo_at: card.embargo_at,
-        expires_at: card.expires_at,
-        published_at: card.published_at,
-        active_since: card.active_since,
-        snooze_interval: card.snooze_interval.as_deref(),
-        definition: &card.definition,
-        runtime_variables: &card.runtime_variables,
-        variables: &card.variables,
-        detail: &card.detail,
-        metadata: &card.metadata,
-        notification_detail: &card.notification_detail,
-        card_options: &card.card_options,
-        feed_version: card.feed_version,
-        created_at: card.created_at,
-        updated_at: card.updated_at,
-    }
-}
-
-#[derive(QueryableByName)]
-struct Due {
-    #[diesel(sql_type = SqlUuid)]
-    id: CardId,
-    #[diesel(sql_type = Nullable<Timestamptz>)]
-    due_at: Option<Time>,
-}
-
-/// Inserts the cards in one statement and learns when each changes by itself.
-async fn insert_in(tx: &mut Tx, fresh: &mut [(usize, CardInstance)]) -> Result<()> {
-    if fresh.is_empty() {
-        return Ok(());
-    }
-    let rows: Vec<Row<'_>> = fresh.iter().map(|(_, card)| row(card)).collect();
-    let insert = diesel::sql_query(INSERT).bind::<Jsonb, _>(serde_json::to_value(rows)?);
-    let due: Vec<Due> = Prepared(insert).load(&mut tx.conn()).await?;
-    let due: HashMap<CardId, Option<Time>> = due.into_iter().map(|due| (due.id, due.due_at)).collect();
-    for (_, card) in fresh.iter_mut() {
-        card.due_at = due.get(&card.id).copied().flatten();
-    }
-    if fresh.iter().any(|(_, card)| card.due_at.is_some()) {
-        tx.announce(Announcement::Wake(Work::CardTimers));
-    }
-    Ok(())
-}
-
-const INSERT: &str = "
-    INSERT INTO cards (environment_id, id, customer_id, user_id, template_id, template_name, template_version,
-        send_notifications, lifecycle_id, flow_id, flow_version, run_id, step_key, invocation, trigger_source, is_test,
-        status, priority, stream_ids, target_platforms, embargo_at, expires_at, published_at, active_since,
-        snooze_interval, definition, runtime_variables, variables, detail, metadata, notification_detail, card_options,
-        feed_version, created_at, updated_at)
-    SELECT environment_id, id, customer_id, user_id, template_id, template_name, template_version,
-        send_notifications, lifecycle_id, flow_id, flow_version, run_id, step_key, invocation, trigger_source, is_test,
-        status, priority, stream_ids, target_platforms, embargo_at, expires_at, published_at, active_since,
-        snooze_interval, definition, runtime_variables, variables, detail, metadata, notification_detail, card_options,
-        feed_version, created_at, updated_at
-    FROM jsonb_populate_recordset(NULL::cards, $1)
-    RETURNING id, due_at";

@@ -1,6 +1,6 @@
 //! A customer: the row, the profile as the API shows it, and how customers come into being (specification 7.1).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use diesel::prelude::*;
 use diesel::sql_types::{Array, Text, Timestamptz, Uuid as SqlUuid};
@@ -148,10 +148,15 @@ pub async fn find_many(conn: &AsyncPgConnection, env: EnvId, ids: &[CustomerId])
 
 /// Customers by the caller's id, in no order; unknown ids are left out.
 pub async fn find_by_user_ids(conn: &AsyncPgConnection, env: EnvId, user_ids: &[String]) -> Result<Vec<Customer>> {
-    let found = customers::table
-        .filter(customers::environment_id.eq(env).and(customers::user_id.eq_any(user_ids)))
-        .select(Customer::as_select());
-    Ok(found.load(&mut &*conn).await?)
+    // Each is looked up by its key: a plan that was made while there were few customers must do when there are many.
+    let find = diesel::sql_query(
+        "SELECT found.* FROM (SELECT DISTINCT UNNEST($2::text[]) AS user_id) AS wanted CROSS JOIN LATERAL (
+             SELECT * FROM customers
+             WHERE customers.environment_id = $1 AND customers.user_id = wanted.user_id LIMIT 1) AS found",
+    )
+    .bind::<SqlUuid, _>(env)
+    .bind::<Array<Text>, _>(user_ids);
+    Ok(Prepared(find).load(&mut &*conn).await?)
 }
 
 pub async fn find_by_user_id(conn: &AsyncPgConnection, env: EnvId, user_id: &str) -> Result<Option<Customer>> {
@@ -167,12 +172,19 @@ pub async fn find_by_user_id(conn: &AsyncPgConnection, env: EnvId, user_id: &str
 pub(crate) async fn ensure_in(tx: &mut Tx, env: EnvId, user_ids: &[String]) -> Result<Vec<Customer>> {
     let mut known = by_user_id(find_by_user_ids(tx.conn(), env, user_ids).await?);
     let missing = missing(user_ids, &known);
-    if !missing.is_empty() {
-        let members = member::test_user_ids(tx.conn(), env, &missing).await?;
-        create_in(tx, env, &missing, &members).await?;
-        known.extend(by_user_id(find_by_user_ids(tx.conn(), env, &missing).await?));
-    }
+    known.extend(by_user_id(make_in(tx, env, missing).await?));
     Ok(user_ids.iter().filter_map(|user_id| known.get(user_id).cloned()).collect())
+}
+
+/// Gives, in no order, customers whom a look in the same transaction has not found; as [`ensure_in`] makes them.
+pub(crate) async fn make_in(tx: &mut Tx, env: EnvId, mut missing: Vec<String>) -> Result<Vec<Customer>> {
+    if missing.is_empty() {
+        return Ok(Vec::new());
+    }
+    // Concurrent writers meet in the same order.
+    missing.sort_unstable();
+    let members = member::test_user_ids(tx.conn(), env, &missing).await?;
+    create_in(tx, env, &missing, &members).await
 }
 
 /// Gives those of these ids who may get test cards, in the order given: test accounts, and members, who become
@@ -183,8 +195,7 @@ pub(crate) async fn test_users_in(tx: &mut Tx, env: EnvId, user_ids: &[String]) 
     if !missing.is_empty() {
         let members = member::test_user_ids(tx.conn(), env, &missing).await?;
         let members_only: Vec<String> = missing.into_iter().filter(|user_id| members.contains(user_id)).collect();
-        create_in(tx, env, &members_only, &members).await?;
-        known.extend(by_user_id(find_by_user_ids(tx.conn(), env, &members_only).await?));
+        known.extend(by_user_id(create_in(tx, env, &members_only, &members).await?));
     }
     Ok(user_ids.iter().filter_map(|user_id| known.get(user_id)).filter(|customer| customer.test()).cloned().collect())
 }
@@ -201,10 +212,10 @@ fn missing(user_ids: &[String], known: &HashMap<String, Customer>) -> Vec<String
     missing
 }
 
-/// Makes customers with nothing but their id. One who came into being meanwhile is left as they are.
-async fn create_in(tx: &mut Tx, env: EnvId, user_ids: &[String], members: &[String]) -> Result<()> {
+/// Makes customers with nothing but their id. One who came into being meanwhile is given as they are.
+async fn create_in(tx: &mut Tx, env: EnvId, user_ids: &[String], members: &[String]) -> Result<Vec<Customer>> {
     if user_ids.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let ids: Vec<CustomerId> = user_ids.iter().map(|_| tx.id()).collect();
     let types: Vec<&str> = user_ids.iter().map(|id| if members.contains(id) { TEST } else { LIVE }).collect();
@@ -212,13 +223,19 @@ async fn create_in(tx: &mut Tx, env: EnvId, user_ids: &[String], members: &[Stri
         "INSERT INTO customers (environment_id, id, user_id, user_type, created_at, updated_at)
          SELECT $1, id, user_id, user_type, $2, $2 FROM UNNEST($3::uuid[], $4::text[], $5::text[])
              AS new (id, user_id, user_type)
-         ON CONFLICT (environment_id, user_id) DO NOTHING",
+         ON CONFLICT (environment_id, user_id) DO NOTHING
+         RETURNING customers.*",
     )
     .bind::<SqlUuid, _>(env)
     .bind::<Timestamptz, _>(tx.now())
     .bind::<Array<SqlUuid>, _>(ids)
     .bind::<Array<Text>, _>(user_ids)
     .bind::<Array<Text>, _>(types);
-    Prepared(insert).execute(&mut tx.conn()).await?;
-    Ok(())
+    let mut made: Vec<Customer> = Prepared(insert).load(&mut tx.conn()).await?;
+    if made.len() < user_ids.len() {
+        let known: HashSet<&String> = made.iter().map(|customer| &customer.user_id).collect();
+        let others: Vec<String> = user_ids.iter().filter(|user_id| !known.contains(user_id)).cloned().collect();
+        made.extend(find_by_user_ids(tx.conn(), env, &others).await?);
+    }
+    Ok(made)
 }

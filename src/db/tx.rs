@@ -69,7 +69,9 @@ impl Tx {
 
     /// Says something to whoever listens, after the commit. A hint: losing it must do no harm.
     pub fn announce(&mut self, announcement: Announcement) {
-        if !self.announcements.contains(&announcement) {
+        // A feed is announced once for each version; looking through those of a large batch would cost its square.
+        let repeated = !matches!(announcement, Announcement::Feed { .. }) && self.announcements.contains(&announcement);
+        if !repeated {
             self.announcements.push(announcement);
         }
     }

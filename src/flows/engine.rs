@@ -14,6 +14,7 @@ mod assume;
 mod claim;
 mod execute;
 pub(super) mod load;
+mod onward;
 pub(super) mod plan;
 mod poison;
 pub(super) mod settle;
@@ -155,7 +156,8 @@ async fn advance_environment_in(
     }
     let mut world = load::World::load(tx.conn(), env, runs).await?;
     world.look_back(tx.conn(), env, &tokens).await?;
-    let outcomes = execute::all_in(tx, env, &world, &tokens, kind).await?;
+    let mut outcomes = execute::all_in(tx, env, &world, &tokens, kind).await?;
+    onward::go_on(&mut world, &mut outcomes, tx.now())?;
     settle::write_in(
         tx,
         env,

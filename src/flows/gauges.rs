@@ -9,6 +9,7 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Nullable, SmallInt, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use parking_lot::Mutex;
 
 use super::engine::settle::LANES;
 use crate::app::App;
@@ -21,7 +22,11 @@ use crate::worker::{Progress, Worker};
 const PAUSE: Duration = Duration::from_secs(15);
 
 /// Keeps the operator's figures of the queue.
-pub struct Gauges;
+#[derive(Default)]
+pub struct Gauges {
+    /// When the queue is looked at next: counting it costs by its length.
+    next: Mutex<Option<Time>>,
+}
 
 #[derive(QueryableByName)]
 struct Due {
@@ -39,8 +44,15 @@ impl Worker for Gauges {
 
     async fn run(&self, app: &App) -> Result<Progress> {
         let now = app.clock().now();
+        if let Some(next) = *self.next.lock()
+            && now < next
+        {
+            return Ok(Progress::NextAt(next));
+        }
         show(&due(&*app.read().await?, now).await?, now);
-        Ok(Progress::NextAt(now.plus(PAUSE)))
+        let next = now.plus(PAUSE);
+        *self.next.lock() = Some(next);
+        Ok(Progress::NextAt(next))
     }
 }
 

@@ -168,7 +168,7 @@ pub async fn list(
 pub async fn finished_steps(conn: &AsyncPgConnection, env: EnvId, ids: &[RunId]) -> Result<Vec<FinishedStep>> {
     let rows = run_steps::table
         .filter(run_steps::environment_id.eq(env).and(run_steps::run_id.eq_any(ids)))
-        .order((run_steps::run_id, run_steps::finished_at, run_steps::step_key))
+        .order((run_steps::run_id, run_steps::finished_at, run_steps::place, run_steps::step_key))
         .select(FinishedStep::as_select());
     Ok(rows.load(&mut &*conn).await?)
 }

@@ -285,7 +285,7 @@ async fn create_missing(
         return Ok(());
     }
     let missing: Vec<String> = missing.into_iter().map(str::to_owned).collect();
-    let made = profile::ensure_in(tx, env, &missing).await?;
+    let made = profile::make_in(tx, env, missing).await?;
     customers.extend(made.into_iter().map(|customer| (customer.user_id.clone(), customer)));
     Ok(())
 }

@@ -94,8 +94,12 @@ impl Launch {
             "listen_addresses=".to_owned(),
             format!("unix_socket_directories={}", place.sockets.display()),
             "max_connections=200".to_owned(),
-            "shared_buffers=64MB".to_owned(),
+            "shared_buffers=256MB".to_owned(),
+            "wal_buffers=16MB".to_owned(),
             "jit=off".to_owned(),
+            // Tables grow from nothing within seconds; plans that were made for few rows must not last a minute.
+            "autovacuum_naptime=5s".to_owned(),
+            "random_page_cost=1.1".to_owned(),
             "max_wal_size=2GB".to_owned(),
             "log_min_messages=warning".to_owned(),
         ];

@@ -2,7 +2,8 @@
 //!
 //! Work is taken by lane, and within a lane by turns from every environment that has any: a million bulk starts of
 //! one do not hold up a single start of another. The indexes are walked from environment to environment, so that
-//! looking costs by their number and not by that of the tokens.
+//! looking costs by their number and not by that of the tokens. Each candidate is then looked up by its key: the table
+//! grows from nothing to millions and back, and a plan made for one size must do for the other.
 
 use std::collections::HashMap;
 
@@ -31,6 +32,11 @@ pub(super) const READY: &str = "ready";
 pub(super) const WAITING: &str = "waiting";
 /// The step is to be executed again at `wake_at`.
 pub(super) const RETRYING: &str = "retrying";
+/// The step was reached in this round, and the token has no row yet.
+pub(super) const FRESH: &str = "fresh";
+
+/// The lane of runs that a timer has woken.
+const TIMER_LANE: i16 = 1;
 
 /// A place where a run is.
 #[derive(Clone, Debug, Queryable, Selectable, QueryableByName)]
@@ -55,6 +61,16 @@ impl Token {
     /// Tells whether the step has waited and its time is over.
     pub fn waited(&self) -> bool {
         self.status == WAITING
+    }
+
+    /// Tells whether the token has no row yet.
+    pub fn fresh(&self) -> bool {
+        self.status == FRESH
+    }
+
+    /// The lane of the steps behind this one.
+    pub fn lane_after(&self) -> i16 {
+        if self.waited() { TIMER_LANE } else { self.lane }
     }
 }
 
@@ -102,18 +118,21 @@ async fn ready(conn: &AsyncPgConnection, last: i16) -> Result<Vec<Token>> {
                  SELECT lane, environment_id FROM tokens
                  WHERE status = 'ready' AND lane <= $2 AND (lane, environment_id) > (place.lane, place.environment_id)
                  ORDER BY lane, environment_id LIMIT 1) AS next
-         ), candidate AS (
-             SELECT place.lane, place.environment_id, turn.run_id, turn.step_key, turn.turn
+         ), candidate AS MATERIALIZED (
+             SELECT place.environment_id, turn.run_id, turn.step_key
              FROM place, LATERAL (
-                 SELECT run_id, step_key, row_number() OVER (ORDER BY wake_at) AS turn FROM (
+                 SELECT run_id, step_key, wake_at, row_number() OVER (ORDER BY wake_at) AS turn FROM (
                      SELECT run_id, step_key, wake_at FROM tokens
                      WHERE status = 'ready' AND lane = place.lane AND environment_id = place.environment_id
                      ORDER BY wake_at LIMIT GREATEST(8, 2 * $1 / (SELECT count(*) FROM place))) AS first) AS turn
+             ORDER BY place.lane, turn.turn, turn.wake_at LIMIT 2 * $1
          )
-         SELECT tokens.* FROM candidate JOIN tokens USING (environment_id, run_id, step_key)
-         WHERE tokens.status = 'ready'
-         ORDER BY candidate.lane, candidate.turn, candidate.environment_id LIMIT $1
-         FOR UPDATE OF tokens SKIP LOCKED",
+         SELECT taken.* FROM candidate CROSS JOIN LATERAL (
+             SELECT * FROM tokens
+             WHERE tokens.environment_id = candidate.environment_id AND tokens.run_id = candidate.run_id
+               AND tokens.step_key = candidate.step_key AND tokens.status = 'ready'
+             FOR UPDATE SKIP LOCKED) AS taken
+         LIMIT $1",
     )
     .bind::<BigInt, _>(BATCH)
     .bind::<SmallInt, _>(last);
@@ -130,18 +149,21 @@ async fn timers(conn: &AsyncPgConnection, now: Time) -> Result<Vec<Token>> {
                  SELECT environment_id FROM tokens
                  WHERE status <> 'ready' AND environment_id > place.environment_id
                  ORDER BY environment_id LIMIT 1) AS next
-         ), candidate AS (
-             SELECT place.environment_id, turn.run_id, turn.step_key, turn.turn
+         ), candidate AS MATERIALIZED (
+             SELECT place.environment_id, turn.run_id, turn.step_key
              FROM place, LATERAL (
-                 SELECT run_id, step_key, row_number() OVER (ORDER BY wake_at) AS turn FROM (
+                 SELECT run_id, step_key, wake_at, row_number() OVER (ORDER BY wake_at) AS turn FROM (
                      SELECT run_id, step_key, wake_at FROM tokens
                      WHERE status <> 'ready' AND environment_id = place.environment_id AND wake_at <= $2
                      ORDER BY wake_at LIMIT 2 * $1) AS first) AS turn
+             ORDER BY turn.turn, turn.wake_at LIMIT 2 * $1
          )
-         SELECT tokens.* FROM candidate JOIN tokens USING (environment_id, run_id, step_key)
-         WHERE tokens.status <> 'ready' AND tokens.wake_at <= $2
-         ORDER BY candidate.turn, candidate.environment_id LIMIT $1
-         FOR UPDATE OF tokens SKIP LOCKED",
+         SELECT taken.* FROM candidate CROSS JOIN LATERAL (
+             SELECT * FROM tokens
+             WHERE tokens.environment_id = candidate.environment_id AND tokens.run_id = candidate.run_id
+               AND tokens.step_key = candidate.step_key AND tokens.status <> 'ready' AND tokens.wake_at <= $2
+             FOR UPDATE SKIP LOCKED) AS taken
+         LIMIT $1",
     )
     .bind::<BigInt, _>(BATCH)
     .bind::<Timestamptz, _>(now);

@@ -19,8 +19,6 @@ use crate::flows::graph::Graph;
 use crate::flows::run::{Run, RunStatus};
 use crate::ids::{BatchId, CardId, EnvId, RunId};
 
-/// The lane of runs that a timer has woken.
-const TIMER_LANE: i16 = 1;
 /// The year 9000: later than any timer, and still a time that every part of the system can hold.
 const NEVER: i64 = 221_845_392_000_000;
 /// What the lanes are called, in their order.
@@ -74,7 +72,7 @@ struct Tally {
 struct Columns {
     gone: (Vec<RunId>, Vec<String>),
     parked: Vec<Parked>,
-    next: Vec<(RunId, String, i16)>,
+    next: Vec<Next>,
     finished: Vec<Finished>,
     events: Vec<NewEvent>,
 }
@@ -89,6 +87,17 @@ struct Finished {
     output: Value,
     message: Option<String>,
     /// When the step was first executed, where that was in an earlier round.
+    reached_at: Option<Time>,
+}
+
+/// A token that comes.
+struct Next {
+    run: RunId,
+    key: String,
+    status: &'static str,
+    lane: i16,
+    wake_at: Time,
+    /// When the step was reached, where it waits.
     reached_at: Option<Time>,
 }
 
@@ -113,7 +122,7 @@ pub(super) async fn write_in(tx: &mut Tx, env: EnvId, round: Round<'_>, outcomes
         observe(&settled, tx.now());
         columns.add(&round, run, tally, settled, tx.now());
     }
-    columns.next.retain(|(run, ..)| !tallies[run].ended);
+    columns.next.retain(|next| !tallies[&next.run].ended);
     let mut over = Vec::new();
     for run in round.runs.values().filter(|run| run.status == RunStatus::Running) {
         let Some(tally) = tallies.get(&run.id).filter(|tally| tally.ended || tally.open == 0) else { continue };
@@ -142,7 +151,6 @@ impl Columns {
         let Settled { token, outcome, input } = settled;
         let graph = round.graphs.get(&run.batch_id);
         let kind = graph.and_then(|graph| graph.step(&token.step_key)).map_or("unknown", |step| step.action.kind());
-        let lane = if token.waited() { TIMER_LANE } else { token.lane };
         let (status, path, output, message) = match outcome {
             Outcome::Deferred => return,
             Outcome::Dropped => return self.leave(token),
@@ -150,7 +158,10 @@ impl Columns {
             Outcome::Done { output, path } => {
                 for child in graph.iter().flat_map(|graph| graph.after(&token.step_key, path.as_deref())) {
                     tally.open += 1;
-                    self.next.push((run.id, child.key.clone(), lane));
+                    if !child.action.goes_along() {
+                        let (key, lane) = (child.key.clone(), token.lane_after());
+                        self.next.push(Next { run: run.id, key, status: READY, lane, wake_at: now, reached_at: None });
+                    }
                 }
                 ("completed", path, output, None)
             }
@@ -189,12 +200,18 @@ impl Columns {
             Outcome::Acting => (WAITING, Time::from_millisecond(NEVER), None, None),
             _ => return,
         };
+        if token.fresh() {
+            let (run, key, lane) = (token.run_id, token.step_key, token.lane);
+            return self.next.push(Next { run, key, status, lane, wake_at, reached_at: Some(now) });
+        }
         self.parked.push(Parked { run: token.run_id, key: token.step_key, status, wake_at, card, until });
     }
 
     fn leave(&mut self, token: Token) {
-        self.gone.0.push(token.run_id);
-        self.gone.1.push(token.step_key);
+        if !token.fresh() {
+            self.gone.0.push(token.run_id);
+            self.gone.1.push(token.step_key);
+        }
     }
 
     async fn write_tokens_in(&self, tx: &Tx, env: EnvId) -> Result<()> {
@@ -229,16 +246,19 @@ impl Columns {
             Prepared(query).execute(&mut tx.conn()).await?;
         }
         if !self.next.is_empty() {
+            let next = &self.next;
             let query = sql_query(
-                "INSERT INTO tokens (environment_id, run_id, step_key, status, lane, wake_at)
-                 SELECT $1, run_id, step_key, 'ready', lane, $2
-                 FROM UNNEST($3::uuid[], $4::text[], $5::smallint[]) AS next (run_id, step_key, lane)",
+                "INSERT INTO tokens (environment_id, run_id, step_key, status, lane, wake_at, reached_at)
+                 SELECT $1, * FROM UNNEST($2::uuid[], $3::text[], $4::text[], $5::smallint[], $6::timestamptz[],
+                                          $7::timestamptz[])",
             )
             .bind::<SqlUuid, _>(env)
-            .bind::<Timestamptz, _>(tx.now())
-            .bind::<Array<SqlUuid>, _>(self.next.iter().map(|(run, ..)| *run).collect::<Vec<_>>())
-            .bind::<Array<Text>, _>(self.next.iter().map(|(_, key, _)| key.as_str()).collect::<Vec<_>>())
-            .bind::<Array<SmallInt>, _>(self.next.iter().map(|(_, _, lane)| *lane).collect::<Vec<_>>());
+            .bind::<Array<SqlUuid>, _>(next.iter().map(|token| token.run).collect::<Vec<_>>())
+            .bind::<Array<Text>, _>(next.iter().map(|token| token.key.as_str()).collect::<Vec<_>>())
+            .bind::<Array<Text>, _>(next.iter().map(|token| token.status).collect::<Vec<_>>())
+            .bind::<Array<SmallInt>, _>(next.iter().map(|token| token.lane).collect::<Vec<_>>())
+            .bind::<Array<Timestamptz>, _>(next.iter().map(|token| token.wake_at).collect::<Vec<_>>())
+            .bind::<Array<Nullable<Timestamptz>>, _>(next.iter().map(|token| token.reached_at).collect::<Vec<_>>());
             Prepared(query).execute(&mut tx.conn()).await?;
         }
         Ok(())
@@ -251,11 +271,12 @@ impl Columns {
         let column = |part: fn(&Finished) -> &str| self.finished.iter().map(part).collect::<Vec<_>>();
         let query = sql_query(
             "INSERT INTO run_steps (environment_id, run_id, step_key, step_type, status, output, message, path, input,
-                                    started_at, finished_at)
-             SELECT $1, run_id, step_key, step_type, status, output, message, path, input, COALESCE(started_at, $2), $2
+                                    started_at, finished_at, place)
+             SELECT $1, run_id, step_key, step_type, status, output, message, path, input, COALESCE(started_at, $2), $2,
+                    place
              FROM UNNEST($3::uuid[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $8::text[], $9::text[],
-                         $10::jsonb[], $11::timestamptz[])
-                  AS new (run_id, step_key, step_type, status, output, message, path, input, started_at)",
+                         $10::jsonb[], $11::timestamptz[], $12::smallint[])
+                  AS new (run_id, step_key, step_type, status, output, message, path, input, started_at, place)",
         )
         .bind::<SqlUuid, _>(env)
         .bind::<Timestamptz, _>(tx.now())
@@ -267,7 +288,8 @@ impl Columns {
         .bind::<Array<Nullable<Text>>, _>(self.finished.iter().map(|step| step.message.as_deref()).collect::<Vec<_>>())
         .bind::<Array<Nullable<Text>>, _>(self.finished.iter().map(|step| step.path.as_deref()).collect::<Vec<_>>())
         .bind::<Array<Nullable<Jsonb>>, _>(self.finished.iter().map(|step| step.input.clone()).collect::<Vec<_>>())
-        .bind::<Array<Nullable<Timestamptz>>, _>(self.finished.iter().map(|step| step.reached_at).collect::<Vec<_>>());
+        .bind::<Array<Nullable<Timestamptz>>, _>(self.finished.iter().map(|step| step.reached_at).collect::<Vec<_>>())
+        .bind::<Array<SmallInt>, _>((0..=i16::MAX).take(self.finished.len()).collect::<Vec<_>>());
         Prepared(query).execute(&mut tx.conn()).await?;
         Ok(())
     }
@@ -276,7 +298,7 @@ impl Columns {
 /// Measures how long a step that is dealt with has been due, by lane: the operator's view of the queue.
 fn observe(settled: &Settled, now: Time) {
     let token = &settled.token;
-    if matches!(settled.outcome, Outcome::Deferred | Outcome::Dropped) {
+    if token.fresh() || matches!(settled.outcome, Outcome::Deferred | Outcome::Dropped) {
         return;
     }
     let lane =

@@ -15,7 +15,7 @@ use crate::app::App;
 use crate::clock::{Time, zone};
 use crate::db::Prepared;
 use crate::error::{Result, Violations};
-use crate::events::consumer::{self, Fact};
+use crate::events::consumer::{self, Fact, Lease, Position};
 use crate::events::kind;
 use crate::flows::condition::Condition;
 use crate::ids::{EnvId, EventId, FlowId, TemplateId, TriggerId};
@@ -26,6 +26,8 @@ use crate::worker::{Progress, Worker};
 const READER: &str = "event-triggers";
 /// Events that one transaction passes.
 const BATCH: i64 = 2_000;
+/// Events that are passed at once where no trigger is live.
+const MOST_PASSED: i64 = 20_000;
 /// How long to wait for transactions that run beside committed events.
 const MOMENT: Duration = Duration::from_millis(2);
 
@@ -44,6 +46,10 @@ impl Worker for Matcher {
             return Ok(Progress::Idle);
         };
         loop {
+            if let Some(passed) = pass_by(app, lease, position).await? {
+                position = passed;
+                continue;
+            }
             // Conditions are asked outside the transaction: events below a place never change.
             let conn = app.read().await?;
             let facts = consumer::read(&conn, position, BATCH).await?;
@@ -69,6 +75,31 @@ impl Worker for Matcher {
             position = passed;
         }
     }
+}
+
+/// Passes what was recorded while there is no live trigger that could fire. `None`: there is one, or nothing to pass.
+///
+/// One statement sees both: a trigger that it does not see goes live in a transaction that is not over, and fires for
+/// later ones only.
+async fn pass_by(app: &App, lease: Lease, after: Position) -> Result<Option<Position>> {
+    let conn = app.read().await?;
+    let query = sql_query(
+        "SELECT xid, id AS event_id FROM (
+             SELECT xid, id FROM events
+             WHERE (xid, id) > ($1, $2) AND xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint
+             ORDER BY xid, id LIMIT $3) AS passed
+         WHERE NOT EXISTS (SELECT FROM triggers WHERE kind = 'event' AND mode = 'live')
+         ORDER BY xid DESC, id DESC LIMIT 1",
+    )
+    .bind::<BigInt, _>(after.xid)
+    .bind::<SqlUuid, _>(after.event_id)
+    .bind::<BigInt, _>(MOST_PASSED);
+    let passed: Option<Position> = Prepared(query).get_result(&mut &*conn).await.optional()?;
+    drop(conn);
+    if let Some(passed) = passed {
+        app.transact(async |tx| consumer::advance_in(tx, lease, passed).await).await?;
+    }
+    Ok(passed)
 }
 
 /// An event trigger as far as matching asks.

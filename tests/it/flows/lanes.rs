@@ -88,7 +88,7 @@ async fn the_operator_sees_what_is_due_and_what_waits() {
     begin_talk(&world).await;
     begin_bulk(&world).await;
     world.test.app.clock().advance(std::time::Duration::from_secs(7));
-    Gauges.run(&world.test.app).await.unwrap();
+    Gauges::default().run(&world.test.app).await.unwrap();
     let shown = world.test.client.send("GET", "/metrics", &[], "").await.text;
     for line in [
         "cardwire_flow_tokens_due{lane=\"bulk\"} 1",
