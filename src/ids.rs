@@ -147,6 +147,7 @@ id! {
     InvocationId, "finv", "flow invocation";
     BatchId, "batch", "start request";
     TriggerId, "trig", "trigger", "triggers";
+    TriggerRequestId, "treq", "trigger request";
     CustomerId, "usr", "customer", "customers";
     EventId, "evt", "event", "events";
     WebhookId, "whk", "webhook subscription", "webhook_subscriptions";

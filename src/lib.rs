@@ -56,6 +56,7 @@ pub fn workers() -> Vec<AnyWorker> {
         AnyWorker::new(webhooks::fanout::Fanout),
         AnyWorker::new(triggers::event::Matcher),
         AnyWorker::new(triggers::event::Starter),
+        AnyWorker::new(triggers::request_log::Forgetter),
         AnyWorker::new(webhooks::deliver::Deliverer::default()),
         AnyWorker::new(webhooks::replay::Replayer),
         AnyWorker::new(webhooks::reconcile::Bookkeeper::default()),

@@ -103,6 +103,7 @@ id_scalars!(
     InvocationId,
     BatchId,
     TriggerId,
+    TriggerRequestId,
     CustomerId,
     EventId,
     WebhookId,

@@ -16,7 +16,7 @@ use super::streams::{StreamsMutation, StreamsQuery};
 use super::tasks::{TasksMutation, TasksQuery, TasksSubscription};
 use super::templates::{TemplatesMutation, TemplatesQuery};
 use super::test_data::{TestDataMutation, TestDataQuery};
-use super::triggers::{TriggersMutation, TriggersQuery};
+use super::triggers::{TriggersMutation, TriggersQuery, TriggersSubscription};
 use super::webhook_inspection::{WebhookInspectionMutation, WebhookInspectionQuery, WebhookInspectionSubscription};
 use super::webhooks::{WebhooksMutation, WebhooksQuery};
 use crate::app::App;
@@ -66,7 +66,13 @@ pub struct Mutation(
 
 /// Everything that can be followed.
 #[derive(MergedSubscription, Default)]
-pub struct Subscription(SdkSubscription, EventsSubscription, TasksSubscription, WebhookInspectionSubscription);
+pub struct Subscription(
+    SdkSubscription,
+    EventsSubscription,
+    TasksSubscription,
+    TriggersSubscription,
+    WebhookInspectionSubscription,
+);
 
 /// The schema for an application.
 pub fn build(app: &App) -> Schema {

@@ -1,24 +1,28 @@
 //! Triggers of flows, their samples and mappings (specification 9.10).
 
-use async_graphql::{ComplexObject, Context, Enum, InputObject, MaybeUndefined, Object, SimpleObject};
+use async_graphql::{ComplexObject, Context, Enum, InputObject, MaybeUndefined, Object, SimpleObject, Subscription};
+use futures_util::{Stream, TryStreamExt};
 
 use super::context::{app, viewer};
 use super::scalars::{Json, JsonObject};
 use crate::clock::Time;
 use crate::error::Result;
 use crate::flows;
-use crate::ids::{EnvId, EventId, FlowId, TemplateId, TriggerId};
+use crate::ids::{EnvId, EventId, FlowId, TemplateId, TriggerId, TriggerRequestId};
 use crate::triggers::edit::{self, Kind, Settings};
 use crate::triggers::event::{self, outcome};
 use crate::triggers::mapping::Problem;
 use crate::triggers::shape::{self, Check};
-use crate::triggers::{mode, request_log, sample};
+use crate::triggers::{follow, mode, replay, request_log, sample};
 
 #[derive(Default)]
 pub struct TriggersQuery;
 
 #[derive(Default)]
 pub struct TriggersMutation;
+
+#[derive(Default)]
+pub struct TriggersSubscription;
 
 /// Something that starts a flow.
 pub struct Trigger(pub flows::Trigger);
@@ -173,6 +177,7 @@ impl Trigger {
 /// A request to the URL of a trigger, and what became of it.
 #[derive(SimpleObject)]
 pub struct TriggerRequest {
+    id: TriggerRequestId,
     time: Time,
     /// The HTTP status that was answered.
     status: i32,
@@ -183,11 +188,17 @@ pub struct TriggerRequest {
     size: i32,
     address: String,
     flow_invocation_id: Option<String>,
+    /// What was sent is kept, for seven days, and can be replayed.
+    replayable: bool,
+    replayed_at: Option<Time>,
 }
 
 impl From<request_log::Entry> for TriggerRequest {
     fn from(entry: request_log::Entry) -> TriggerRequest {
         TriggerRequest {
+            id: entry.id,
+            replayable: entry.kept.is_some(),
+            replayed_at: entry.replayed_at,
             time: entry.at,
             status: i32::from(entry.status),
             code: entry.code,
@@ -379,6 +390,23 @@ pub struct PreviewMappingPayload {
     errors: Vec<MappingError>,
 }
 
+#[derive(InputObject)]
+pub struct ReplayTriggerRequestInput {
+    pub trigger_id: TriggerId,
+    pub request_id: TriggerRequestId,
+}
+
+/// What a replay started.
+#[derive(SimpleObject)]
+pub struct ReplayTriggerRequestPayload {
+    flow_invocation_id: Option<String>,
+    accepted: i32,
+    /// Customers for whom this invocation has started a run before.
+    duplicate: i32,
+    /// Customers who may not get tests.
+    ignored: i32,
+}
+
 /// What a test started.
 #[derive(SimpleObject)]
 pub struct TestTriggerPayload {
@@ -528,5 +556,50 @@ impl TriggersMutation {
             ignored: number(started.entries.iter().map(|entry| entry.ignored).sum()),
             flow_invocation_id: started.entries.into_iter().next().map(|entry| entry.invocation),
         })
+    }
+
+    /// Starts the flow with a request that the log keeps, through the present mapping: live runs of a live trigger, test
+    /// runs of one in test mode. It starts nothing twice.
+    async fn replay_trigger_request(
+        &self,
+        ctx: &Context<'_>,
+        input: ReplayTriggerRequestInput,
+    ) -> Result<ReplayTriggerRequestPayload> {
+        let app = app(ctx)?;
+        let access = viewer(ctx)?.locate(app, input.trigger_id).await?;
+        let started = replay::replay(app, &access, input.trigger_id, input.request_id).await?;
+        let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+        Ok(ReplayTriggerRequestPayload {
+            accepted: number(started.entries.iter().map(|entry| entry.accepted).sum()),
+            duplicate: number(started.entries.iter().map(|entry| entry.duplicate).sum()),
+            ignored: number(started.entries.iter().map(|entry| entry.ignored).sum()),
+            flow_invocation_id: started.entries.into_iter().next().map(|entry| entry.invocation),
+        })
+    }
+}
+
+#[Subscription]
+impl TriggersSubscription {
+    /// The trigger whenever a request has become its sample.
+    async fn trigger_sample_captured(
+        &self,
+        ctx: &Context<'_>,
+        trigger_id: TriggerId,
+    ) -> Result<impl Stream<Item = async_graphql::Result<Trigger>> + use<>> {
+        let app = app(ctx)?;
+        let access = viewer(ctx)?.locate(app, trigger_id).await?;
+        let followed = follow::captures(app, &access, trigger_id).await?;
+        Ok(followed.map_ok(Trigger).map_err(Into::into))
+    }
+
+    /// Each trigger of the environment that the server pauses, with the reason.
+    async fn trigger_paused(
+        &self,
+        ctx: &Context<'_>,
+        environment_id: EnvId,
+    ) -> Result<impl Stream<Item = async_graphql::Result<Trigger>> + use<>> {
+        let access = viewer(ctx)?.access(environment_id)?;
+        let followed = follow::pauses(app(ctx)?, &access).await?;
+        Ok(followed.map_ok(Trigger).map_err(Into::into))
     }
 }

@@ -9,8 +9,8 @@ use diesel_async::RunQueryDsl;
 use http::{HeaderMap, header};
 use serde_json::Value;
 
-use super::mapping::{self, Mapping};
-use super::request_log::{self, Fate};
+use super::mapping::{self, Mapping, Problem};
+use super::request_log::{self, Fate, Posted, Visit};
 use super::shape::{self, Check};
 use super::verification::Verification;
 use super::{edit, target};
@@ -79,12 +79,21 @@ pub async fn knock(app: &App, id: TriggerId, address: IpAddr) -> Result<Knock> {
     Ok(knock)
 }
 
+/// A request that has passed every check which needs no mapping.
+enum Admitted {
+    Captured,
+    Posted(Posted),
+}
+
 impl Knock {
-    /// Writes a refusal down and gives it back.
+    /// Writes a refusal down and gives it back. Of what was sent by somebody unknown nothing is kept.
     pub async fn refused(&self, app: &App, error: Error, bytes: usize) -> Error {
+        self.note(app, error, Visit { address: self.address, bytes, kept: None }).await
+    }
+
+    async fn note(&self, app: &App, error: Error, visit: Visit) -> Error {
         let record = async |tx: &mut Tx| {
-            let fate = Fate::Refused(&error);
-            request_log::record_in(tx, self.env(), self.trigger.id, (self.address, bytes), fate).await
+            request_log::record_in(tx, self.env(), self.trigger.id, visit, Fate::Refused(&error)).await
         };
         match app.transact(record).await {
             Ok(()) => error,
@@ -94,33 +103,36 @@ impl Knock {
 
     /// Takes a whole request: a sample while one is awaited, a start otherwise.
     pub async fn enter(&self, app: &App, headers: &HeaderMap, body: &[u8]) -> Result<Taken> {
-        match self.take(app, headers, body).await {
-            Ok(taken) => Ok(taken),
-            Err(Refusal::Known(error)) => Err(self.refused(app, error, body.len()).await),
-            Err(Refusal::Written(error)) => Err(error),
+        let posted = match self.admit(app, headers, body).await {
+            Ok(Admitted::Captured) => return Ok(Taken::Captured),
+            Ok(Admitted::Posted(posted)) => posted,
+            Err(error) => return Err(self.refused(app, error, body.len()).await),
+        };
+        let visit = Visit { address: self.address, bytes: body.len(), kept: request_log::seal(app, &posted)? };
+        if self.trigger.mode == "paused" {
+            let error = Error::new(Code::TriggerPaused, "the trigger is paused until somebody has looked at it");
+            return Err(self.note(app, error, visit).await);
+        }
+        match self.understand(app, &posted).await {
+            Ok(Ok(request)) => self.start(app, &request, visit).await,
+            Ok(Err(error)) => Err(self.misunderstood(app, error, &posted.body, visit).await),
+            Err(error) => Err(self.note(app, error, visit).await),
         }
     }
 
-    async fn take(&self, app: &App, headers: &HeaderMap, body: &[u8]) -> Result<Taken, Refusal> {
+    async fn admit(&self, app: &App, headers: &HeaderMap, body: &[u8]) -> Result<Admitted> {
         if !is_json(headers) {
-            return Err(Error::new(Code::UnsupportedMediaType, "send the body as application/json").into());
+            return Err(Error::new(Code::UnsupportedMediaType, "send the body as application/json"));
         }
         if self.trigger.capture_until.is_some_and(|until| until > app.clock().now()) {
             let sample = parse(body)?;
             if self.capture(app, &sample, headers, body.len()).await? {
-                return Ok(Taken::Captured);
+                return Ok(Admitted::Captured);
             }
             // Another request was faster and closed the window.
         }
         self.verify(app, headers, body)?;
-        let value = parse(body)?;
-        if self.trigger.mode == "paused" {
-            return Err(Error::new(Code::TriggerPaused, "the trigger is paused until somebody has looked at it").into());
-        }
-        match self.understand(app, headers, &value).await? {
-            Ok(request) => self.start(app, &request, body.len()).await,
-            Err(error) => Err(self.misunderstood(app, error, &value, body.len()).await),
-        }
+        Ok(Admitted::Posted(Posted { body: parse(body)?, headers: mapping::headers(headers) }))
     }
 
     /// Stores a sample and closes the window, if it is still open.
@@ -132,6 +144,7 @@ impl Knock {
                     triggers::sample.eq(sample),
                     triggers::sample_headers.eq(mapping::headers(headers)),
                     triggers::sample_at.eq(tx.now()),
+                    triggers::captured_at.eq(tx.now()),
                     triggers::capture_until.eq(None::<crate::clock::Time>),
                     triggers::updated_at.eq(tx.now()),
                     triggers::revision.eq(triggers::revision + 1),
@@ -139,8 +152,8 @@ impl Knock {
                 .execute(&mut tx.conn())
                 .await?;
             if stored > 0 {
-                let fate = Fate::Captured;
-                request_log::record_in(tx, self.env(), self.trigger.id, (self.address, bytes), fate).await?;
+                let visit = Visit { address: self.address, bytes, kept: None };
+                request_log::record_in(tx, self.env(), self.trigger.id, visit, Fate::Captured).await?;
             }
             Ok(stored > 0)
         })
@@ -155,21 +168,21 @@ impl Knock {
     }
 
     /// Compares, maps and reads a body. The inner error is for the sender.
-    async fn understand(&self, app: &App, headers: &HeaderMap, body: &Value) -> Result<Result<StartRequest>> {
-        let mapping: Mapping = serde_json::from_value(self.trigger.mapping.clone())?;
+    async fn understand(&self, app: &App, posted: &Posted) -> Result<Result<StartRequest>> {
         if self.trigger.mode == "live"
             && let Some(sample) = &self.trigger.sample
         {
-            let wrong = shape::mismatches(Check::parse(&self.trigger.shape_check), &mapping, sample, body);
+            let mapping: Mapping = serde_json::from_value(self.trigger.mapping.clone())?;
+            let check = Check::parse(&self.trigger.shape_check);
+            let wrong = shape::mismatches(check, &mapping, sample, &posted.body);
             if !wrong.is_empty() {
                 return Ok(Err(shape_mismatch(&wrong)));
             }
         }
-        let mapped = mapping.apply(app.sandbox(), body, &mapping::headers(headers)).await?;
-        Ok(mapped.and_then(|mapped| target::read(&mapped)).map_err(mapping::failed))
+        Ok(read(app, &self.trigger, posted).await?.map_err(mapping::failed))
     }
 
-    async fn start(&self, app: &App, request: &StartRequest, bytes: usize) -> Result<Taken, Refusal> {
+    async fn start(&self, app: &App, request: &StartRequest, visit: Visit) -> Result<Taken> {
         let mode = if self.trigger.mode == "live" { Mode::Live } else { Mode::Test };
         let caller = Caller {
             mode,
@@ -177,22 +190,26 @@ impl Knock {
             address: Some(self.address),
             trigger: Some(self.trigger.id),
         };
-        let invocation = app
+        let (address, bytes, kept) = (visit.address, visit.bytes, visit.kept.clone());
+        let started = app
             .transact(async |tx| {
                 let started = flows::start_in(tx, self.env(), self.flow(), request, caller).await?.or_refusal()?;
                 let invocation = started.entries.into_iter().next().map(|entry| entry.invocation).unwrap_or_default();
                 let fate = Fate::Started(&invocation);
-                request_log::record_in(tx, self.env(), self.trigger.id, (self.address, bytes), fate).await?;
+                request_log::record_in(tx, self.env(), self.trigger.id, visit, fate).await?;
                 Ok(invocation)
             })
-            .await?;
-        Ok(Taken::Started(invocation))
+            .await;
+        match started {
+            Ok(invocation) => Ok(Taken::Started(invocation)),
+            Err(error) => Err(self.note(app, error, Visit { address, bytes, kept }).await),
+        }
     }
 
     /// Pauses a live trigger that got what it does not understand (§9.6), in the transaction that writes it down.
-    async fn misunderstood(&self, app: &App, error: Error, body: &Value, bytes: usize) -> Refusal {
+    async fn misunderstood(&self, app: &App, error: Error, body: &Value, visit: Visit) -> Error {
         if self.trigger.mode != "live" {
-            return Refusal::Known(error);
+            return self.note(app, error, visit).await;
         }
         let access = Access::system(self.org, self.env(), "triggers");
         let paused = app.transact(async |tx| {
@@ -211,12 +228,11 @@ impl Knock {
             if paused > 0 {
                 audit::record_in(tx, &access, "trigger.pause", self.trigger.id, &["mode"]).await?;
             }
-            let fate = Fate::Refused(&error);
-            request_log::record_in(tx, self.env(), self.trigger.id, (self.address, bytes), fate).await
+            request_log::record_in(tx, self.env(), self.trigger.id, visit, Fate::Refused(&error)).await
         });
         match paused.await {
-            Ok(()) => Refusal::Written(error),
-            Err(fault) => Refusal::Written(fault),
+            Ok(()) => error,
+            Err(fault) => fault,
         }
     }
 
@@ -229,16 +245,11 @@ impl Knock {
     }
 }
 
-/// An error that is in the log already, or not yet.
-enum Refusal {
-    Known(Error),
-    Written(Error),
-}
-
-impl From<Error> for Refusal {
-    fn from(error: Error) -> Refusal {
-        Refusal::Known(error)
-    }
+/// Maps what was posted and reads it as a start.
+pub(super) async fn read(app: &App, trigger: &Trigger, posted: &Posted) -> Result<Result<StartRequest, Vec<Problem>>> {
+    let mapping: Mapping = serde_json::from_value(trigger.mapping.clone())?;
+    let mapped = mapping.apply(app.sandbox(), &posted.body, &posted.headers).await?;
+    Ok(mapped.and_then(|mapped| target::read(&mapped)))
 }
 
 fn reason(error: &Error) -> String {

@@ -93,7 +93,8 @@ const ENDING: &[&str] = &[
 ];
 
 /// Mutations that start runs in the background, or stop doing so: their cards come as those of `startFlow` do.
-const IN_BACKGROUND: &[&str] = &["bulkStartFlow", "cancelFlowTask", "sendTestBatch", "startFlowForCustomers"];
+const IN_BACKGROUND: &[&str] =
+    &["bulkStartFlow", "cancelFlowTask", "replayTriggerRequest", "sendTestBatch", "startFlowForCustomers"];
 
 /// A client that keeps whole cards.
 struct Copy {

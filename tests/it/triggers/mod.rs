@@ -1,7 +1,9 @@
 //! Webhook triggers through their URLs: who is let in, what is started, and what members see of it.
 
 mod event;
+mod follow;
 mod receive;
+mod replay;
 mod setup;
 mod signatures;
 
