@@ -561,6 +561,7 @@ diesel::table! {
         path -> Nullable<Text>,
         input -> Nullable<Jsonb>,
         started_at -> Timestamptz,
+        place -> Int2,
     }
 }
 
@@ -755,6 +756,8 @@ diesel::table! {
         bytes -> Int4,
         address -> Text,
         invocation -> Nullable<Text>,
+        kept -> Nullable<Bytea>,
+        replayed_at -> Nullable<Timestamptz>,
     }
 }
 
@@ -781,6 +784,7 @@ diesel::table! {
         paused_reason -> Nullable<Text>,
         paused_shape -> Nullable<Jsonb>,
         revision -> Int4,
+        captured_at -> Nullable<Timestamptz>,
         event_name -> Nullable<Text>,
         condition -> Nullable<Jsonb>,
         event_template_id -> Nullable<Uuid>,
@@ -913,13 +917,9 @@ diesel::table! {
 diesel::joinable!(api_credentials -> environments (environment_id));
 diesel::joinable!(audit_entries -> organisations (organisation_id));
 diesel::joinable!(card_templates -> environments (environment_id));
-diesel::joinable!(cards -> environments (environment_id));
 diesel::joinable!(containers -> environments (environment_id));
-diesel::joinable!(customers -> environments (environment_id));
 diesel::joinable!(environments -> organisations (organisation_id));
 diesel::joinable!(exports -> environments (environment_id));
-diesel::joinable!(feed_changes -> environments (environment_id));
-diesel::joinable!(feed_heads -> environments (environment_id));
 diesel::joinable!(flow_tasks -> environments (environment_id));
 diesel::joinable!(flows -> environments (environment_id));
 diesel::joinable!(groups -> organisations (organisation_id));
