@@ -1,37 +1,52 @@
-//! Prints figures as they come and writes them down at the end.
+//! Prints figures as they come, and writes each section down when it is complete: a run of some sections leaves the
+//! figures of the others as they are.
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 pub struct Report {
-    text: String,
+    /// Title and text, in the order of `docs/benchmarks.md`.
+    sections: Vec<(String, String)>,
+    /// The one that is being measured.
+    current: usize,
 }
 
 impl Report {
+    /// Begins with what is written already.
     pub fn new() -> Report {
-        Report { text: String::new() }
+        let known = fs::read_to_string(path()).unwrap_or_default();
+        let sections = known.split("\n## ").skip(1).filter_map(|section| {
+            let (title, text) = section.split_once('\n')?;
+            Some((title.to_owned(), format!("{}\n", text.trim_end())))
+        });
+        Report { sections: sections.collect(), current: usize::MAX }
     }
 
     /// Begins a section.
     pub fn section(&mut self, title: &str, explanation: &str) {
+        self.write();
         println!("\n{title}");
-        let _ = write!(self.text, "\n## {title}\n\n{explanation}\n\n| What | Figure |\n|---|---|\n");
+        let begun = format!("\n{explanation}\n\n| What | Figure |\n|---|---|\n");
+        let place = self.sections.iter().position(|(known, _)| known == title);
+        match place {
+            Some(place) => self.sections[place].1 = begun,
+            None => self.sections.push((title.to_owned(), begun)),
+        }
+        self.current = place.unwrap_or(self.sections.len() - 1);
     }
 
     pub fn row(&mut self, what: &str, figure: impl AsRef<str>) {
         println!("  {what}: {}", figure.as_ref());
-        let _ = writeln!(self.text, "| {what} | {} |", figure.as_ref());
+        if let Some((_, text)) = self.sections.get_mut(self.current) {
+            let _ = writeln!(text, "| {what} | {} |", figure.as_ref());
+        }
     }
 
-    /// Writes docs/benchmarks.md after a whole run.
-    pub fn write(&self, whole: bool) {
-        if !whole {
-            return;
-        }
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    /// Writes docs/benchmarks.md.
+    pub fn write(&self) {
         let head = format!(
             "# Benchmarks\n\nWritten by `make bench`: release build, durable Postgres (fsync on), server, database, load and \
              receiver all on one machine. Read them as ratios: each figure stands beside a peer or a floor from the same run.\n\n\
@@ -40,10 +55,14 @@ impl Report {
             memory(),
             env!("CARGO_PKG_VERSION"),
         );
-        fs::create_dir_all(root.join("docs")).expect("docs can be made");
-        fs::write(root.join("docs/benchmarks.md"), format!("{head}{}", self.text)).expect("docs can be written");
-        println!("\nwritten to docs/benchmarks.md");
+        let sections: String = self.sections.iter().map(|(title, text)| format!("\n## {title}\n{text}")).collect();
+        fs::create_dir_all(path().parent().expect("a file in a directory")).expect("docs can be made");
+        fs::write(path(), head + &sections).expect("docs can be written");
     }
+}
+
+fn path() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/benchmarks.md")
 }
 
 fn memory() -> String {
