@@ -7,8 +7,6 @@ use crate::report::Report;
 use crate::subject::Subject;
 
 const EVENTS: i64 = 1_000_000;
-/// Far enough back that no hour of the running server is touched.
-const HOUR: &str = "2020-01-01T00:00:00Z";
 
 pub async fn run(subject: &Subject, report: &mut Report) {
     report.section(
@@ -20,7 +18,10 @@ pub async fn run(subject: &Subject, report: &mut Report) {
     let token = subject.token("events").await;
     subject.start_flows(&token, &["export-sample".to_owned()]).await;
     subject.quiet("SELECT count(*) FROM events").await;
-    subject.count(&format!("WITH made AS (SELECT ensure_partitions('events', '{HOUR}', 1), ensure_partitions('export_chunks', '{HOUR}', 1)) SELECT count(*) FROM made")).await;
+    // Far enough back that no hour of the running server is touched, and not so far that events are kept no more.
+    let second = subject.count("SELECT extract(epoch FROM date_trunc('hour', now() - interval '2 days'))::bigint").await;
+    let hour = format!("to_timestamp({second})");
+    subject.count(&format!("WITH made AS (SELECT ensure_partitions('events', {hour}, 1), ensure_partitions('export_chunks', {hour}, 1)) SELECT count(*) FROM made")).await;
     let filled = subject
         .count(&format!(
             "WITH sample AS (SELECT * FROM events WHERE name = 'action-flow-started' ORDER BY xid DESC LIMIT 1), filled AS (
@@ -28,7 +29,7 @@ pub async fn run(subject: &Subject, report: &mut Report) {
                                      flow_id, run_id, payload)
                  SELECT environment_id, gen_random_uuid(), name, customer_id, end_user_id, at, at, false, flow_id, run_id, payload
                  FROM sample, generate_series(1, {EVENTS}) AS number,
-                      LATERAL (SELECT '{HOUR}'::timestamptz + number * interval '3 milliseconds' AS at) AS moment RETURNING 1)
+                      LATERAL (SELECT {hour} + number * interval '3 milliseconds' AS at) AS moment RETURNING 1)
              SELECT count(*) FROM filled"
         ))
         .await;
@@ -39,23 +40,23 @@ pub async fn run(subject: &Subject, report: &mut Report) {
     let begun = Instant::now();
     subject
         .count(&format!(
-            "WITH sealed AS (INSERT INTO export_hours VALUES ('{HOUR}', 0, pg_current_xact_id()::text::bigint)), due AS (
+            "WITH sealed AS (INSERT INTO export_hours VALUES ({hour}, 0, pg_current_xact_id()::text::bigint)), due AS (
                  INSERT INTO exports (environment_id, hour, status, due_at)
-                 SELECT environment_id, '{HOUR}', 'waiting', now() FROM events WHERE received_at = '{HOUR}'::timestamptz + interval '3 milliseconds'
+                 SELECT environment_id, {hour}, 'waiting', now() FROM events WHERE received_at = {hour} + interval '3 milliseconds'
                  RETURNING 1)
              SELECT count(*) FROM due"
         ))
         .await;
     let mut peak = idle;
     let ready =
-        format!("SELECT count(*) FROM exports WHERE hour = '{HOUR}' AND status = 'ready' AND events = {EVENTS}");
+        format!("SELECT count(*) FROM exports WHERE hour = {hour} AND status = 'ready' AND events = {EVENTS}");
     while subject.count(&ready).await == 0 {
         peak = peak.max(memory(subject, "VmRSS"));
         assert!(begun.elapsed() < Duration::from_secs(600), "the files are not written");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let seconds = begun.elapsed().as_secs_f64();
-    let of = |column: &str| format!("SELECT {column} FROM exports WHERE hour = '{HOUR}'");
+    let of = |column: &str| format!("SELECT {column} FROM exports WHERE hour = {hour}");
     let mib = |bytes: i64| format!("{:.1} MiB", bytes as f64 / 1_048_576.0);
     report.row("until both files are ready, with up to 1 s until the worker looks", format!("{seconds:.1} s"));
     report.row("events per second", format!("{:.0}/s", EVENTS as f64 / seconds));

@@ -32,7 +32,7 @@ pub async fn run(subject: &Subject, report: &mut Report) {
                 report.row(&format!("pgbench, {name}"), format!("{theirs:.0} flows/s"));
                 report.row(&format!("ratio, {name}"), format!("{:.0} %", 100.0 * ours.2 / theirs));
             }
-            None => report.row(&format!("pgbench, {name}"), "not measured: no pgbench on this machine"),
+            None => report.row(&format!("pgbench, {name}"), "not measured: pgbench did not run to its end"),
         }
     }
 }
