@@ -1,5 +1,5 @@
-//! Prints figures as they come, and writes each section down when it is complete: a run of some sections leaves the
-//! figures of the others as they are.
+//! Prints figures and writes them down as they come: a run of some sections leaves the figures of the others as they
+//! are, and one that is broken off leaves what it measured.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -27,7 +27,6 @@ impl Report {
 
     /// Begins a section.
     pub fn section(&mut self, title: &str, explanation: &str) {
-        self.write();
         println!("\n{title}");
         let begun = format!("\n{explanation}\n\n| What | Figure |\n|---|---|\n");
         let place = self.sections.iter().position(|(known, _)| known == title);
@@ -43,6 +42,7 @@ impl Report {
         if let Some((_, text)) = self.sections.get_mut(self.current) {
             let _ = writeln!(text, "| {what} | {} |", figure.as_ref());
         }
+        self.write();
     }
 
     /// Writes docs/benchmarks.md.
