@@ -19,7 +19,8 @@ pub async fn run(subject: &Subject, report: &mut Report) {
     subject.start_flows(&token, &["export-sample".to_owned()]).await;
     subject.quiet("SELECT count(*) FROM events").await;
     // Far enough back that no hour of the running server is touched, and not so far that events are kept no more.
-    let second = subject.count("SELECT extract(epoch FROM date_trunc('hour', now() - interval '2 days'))::bigint").await;
+    let second =
+        subject.count("SELECT extract(epoch FROM date_trunc('hour', now() - interval '2 days'))::bigint").await;
     let hour = format!("to_timestamp({second})");
     subject.count(&format!("WITH made AS (SELECT ensure_partitions('events', {hour}, 1), ensure_partitions('export_chunks', {hour}, 1)) SELECT count(*) FROM made")).await;
     let filled = subject
@@ -48,8 +49,7 @@ pub async fn run(subject: &Subject, report: &mut Report) {
         ))
         .await;
     let mut peak = idle;
-    let ready =
-        format!("SELECT count(*) FROM exports WHERE hour = {hour} AND status = 'ready' AND events = {EVENTS}");
+    let ready = format!("SELECT count(*) FROM exports WHERE hour = {hour} AND status = 'ready' AND events = {EVENTS}");
     while subject.count(&ready).await == 0 {
         peak = peak.max(memory(subject, "VmRSS"));
         assert!(begun.elapsed() < Duration::from_secs(600), "the files are not written");
