@@ -20,8 +20,9 @@ const TAPS: usize = 200;
 pub async fn run(subject: &Subject, report: &mut Report) {
     report.section(
         "Flows",
-        "A run of the chain sends a card, branches on a variable and sends another card; every step is durable on its \
-         own, and the card, its event and its feed are written with it. The peer runs the same chain as a DBOS workflow \
+        "A run of the chain sends a card, branches on a variable and sends another card; every step is durable before \
+         the next begins (the branch with the card before it), and the card, its event and its feed are written with \
+         it. The peer runs the same chain as a DBOS workflow \
          of three steps with 64 at once, whose cards are rows of one table, on the same Postgres. Timers are rows of \
          waits that are not due. A file has one customer and one variable in each row, and its flow only waits, so \
          that the time is that of starting. The demo's webhook is disabled, so that no deliveries share the machine.",
