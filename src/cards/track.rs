@@ -61,7 +61,7 @@ pub struct Report {
 
 /// Records what is new and ours among the reports. Gives the ids that need not be sent again: all of them.
 pub async fn track(app: &App, access: &SdkAccess, reports: Vec<Report>) -> Result<Vec<String>> {
-    check(&reports)?;
+    check(&reports, MOST_EVENTS)?;
     let processed = reports.iter().map(|report| report.id.clone()).collect();
     let ours = reports.into_iter().filter_map(|report| Accepted::of(access, report)).collect::<Vec<_>>();
     if !ours.is_empty() {
@@ -70,31 +70,36 @@ pub async fn track(app: &App, access: &SdkAccess, reports: Vec<Report>) -> Resul
     Ok(processed)
 }
 
-fn check(reports: &[Report]) -> Result<()> {
-    if reports.len() > MOST_EVENTS {
-        return Err(Error::invalid("/events", format!("one call reports at most {MOST_EVENTS} events")));
+/// What every report has, whoever sends it.
+struct Sent<'a> {
+    id: &'a str,
+    properties: Option<&'a Value>,
+    local_timestamp: Option<&'a str>,
+}
+
+impl<'a> From<&'a Report> for Sent<'a> {
+    fn from(Report { id, properties, local_timestamp, .. }: &'a Report) -> Sent<'a> {
+        Sent { id, properties: properties.as_ref(), local_timestamp: local_timestamp.as_deref() }
+    }
+}
+
+/// Refuses more reports than this, and those that no repetition would mend.
+fn check<'a, R>(reports: &'a [R], most: usize) -> Result<()>
+where
+    Sent<'a>: From<&'a R>,
+{
+    if reports.len() > most {
+        return Err(Error::invalid("/events", format!("one call reports at most {most} events")));
     }
     let mut violations = Violations::new();
     for (index, report) in reports.iter().enumerate() {
-        let pointer = format!("/events/{index}");
-        check_report(
-            &mut violations,
-            &pointer,
-            &report.id,
-            report.properties.as_ref(),
-            report.local_timestamp.as_deref(),
-        );
+        check_report(&mut violations, &format!("/events/{index}"), &Sent::from(report));
     }
     violations.finish()
 }
 
-fn check_report(
-    violations: &mut Violations,
-    pointer: &str,
-    id: &str,
-    properties: Option<&Value>,
-    local_timestamp: Option<&str>,
-) {
+fn check_report(violations: &mut Violations, pointer: &str, report: &Sent<'_>) {
+    let &Sent { id, properties, local_timestamp } = report;
     if event_id(id).is_none() {
         violations.add(format!("{pointer}/id"), "must be an evt_ id or a UUID");
     }

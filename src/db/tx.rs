@@ -1,5 +1,7 @@
 //! A transaction: its connection, its one instant, and what will be announced once it is committed.
 
+use std::collections::HashSet;
+
 use diesel_async::{AsyncPgConnection, TransactionManager};
 
 use super::Connection;
@@ -19,13 +21,14 @@ pub struct Tx {
     conn: Option<Connection>,
     now: Time,
     ids: Ids,
-    announcements: Vec<Announcement>,
+    /// Each is said once; in which order does not matter.
+    announcements: HashSet<Announcement>,
 }
 
 impl Tx {
     pub(crate) async fn begin(mut conn: Connection, now: Time, ids: Ids) -> Result<Tx> {
         Manager::begin_transaction(&mut *conn).await?;
-        Ok(Tx { conn: Some(conn), now, ids, announcements: Vec::new() })
+        Ok(Tx { conn: Some(conn), now, ids, announcements: HashSet::new() })
     }
 
     /// Commits and gives the announcements, which may leave only now.
@@ -35,7 +38,7 @@ impl Tx {
         }
         // The connection is good for others now.
         drop(self.conn.take());
-        Ok(std::mem::take(&mut self.announcements))
+        Ok(std::mem::take(&mut self.announcements).into_iter().collect())
     }
 
     pub(crate) async fn roll_back(mut self) -> Result<()> {
@@ -69,11 +72,7 @@ impl Tx {
 
     /// Says something to whoever listens, after the commit. A hint: losing it must do no harm.
     pub fn announce(&mut self, announcement: Announcement) {
-        // A feed is announced once for each version; looking through those of a large batch would cost its square.
-        let repeated = !matches!(announcement, Announcement::Feed { .. }) && self.announcements.contains(&announcement);
-        if !repeated {
-            self.announcements.push(announcement);
-        }
+        self.announcements.insert(announcement);
     }
 }
 

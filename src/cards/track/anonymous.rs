@@ -2,13 +2,13 @@
 
 use serde_json::Value;
 
-use super::{check_report, event_id, remember_in};
+use super::{Sent, check, event_id, remember_in};
 use crate::access::AppAccess;
 use crate::access::rate::ANONYMOUS_EVENTS;
 use crate::app::App;
 use crate::cards::scene;
 use crate::clock::Time;
-use crate::error::{Error, Result, Violations};
+use crate::error::{Error, Result};
 use crate::events::{self, EventContext, NewEvent};
 
 /// The one event that needs no customer.
@@ -25,10 +25,16 @@ pub struct AnonymousReport {
     pub local_timestamp: Option<String>,
 }
 
+impl<'a> From<&'a AnonymousReport> for Sent<'a> {
+    fn from(AnonymousReport { id, properties, local_timestamp, .. }: &'a AnonymousReport) -> Sent<'a> {
+        Sent { id, properties: properties.as_ref(), local_timestamp: local_timestamp.as_deref() }
+    }
+}
+
 /// Records the failed requests that are new among the reports. Gives the ids that need not be sent again: all of
 /// them. `rate_limited` when the address has reported too many, and then nothing is recorded.
 pub async fn track_anonymous(app: &App, access: &AppAccess, reports: Vec<AnonymousReport>) -> Result<Vec<String>> {
-    check(&reports)?;
+    check(&reports, ANONYMOUS_EVENTS as usize)?;
     let processed = reports.iter().map(|report| report.id.clone()).collect();
     let ours: Vec<AnonymousReport> = reports.into_iter().filter(|report| report.name == REQUEST_FAILED).collect();
     if ours.is_empty() {
@@ -50,24 +56,6 @@ pub async fn track_anonymous(app: &App, access: &AppAccess, reports: Vec<Anonymo
     })
     .await?;
     Ok(processed)
-}
-
-fn check(reports: &[AnonymousReport]) -> Result<()> {
-    if reports.len() > ANONYMOUS_EVENTS as usize {
-        return Err(Error::invalid("/events", format!("one call reports at most {ANONYMOUS_EVENTS} events")));
-    }
-    let mut violations = Violations::new();
-    for (index, report) in reports.iter().enumerate() {
-        let pointer = format!("/events/{index}");
-        check_report(
-            &mut violations,
-            &pointer,
-            &report.id,
-            report.properties.as_ref(),
-            report.local_timestamp.as_deref(),
-        );
-    }
-    violations.finish()
 }
 
 fn event(access: &AppAccess, report: &AnonymousReport) -> NewEvent {
