@@ -20,7 +20,7 @@ use super::graph::Graph;
 use super::run::{Run, RunStatus};
 use super::start::Mode;
 use super::start::launch::pins;
-use super::task::{NewTask, Stand, Tally, Task, TaskKind, TaskStatus, advance_in, insert_in};
+use super::task::{NewTask, Stride, Tally, Task, TaskKind, TaskStatus, advance_in, insert_in};
 use super::{cancel, flow, version};
 use crate::access::{Access, Level, Resource};
 use crate::app::App;
@@ -240,8 +240,7 @@ pub(super) async fn transfer_in(tx: &mut Tx, task: &Task) -> Result<TaskStatus> 
     }
     let place = mine.last().copied().or(task.place);
     let status = if ended { TaskStatus::Complete } else { TaskStatus::Processing };
-    advance_in(tx, task, &Stand { part: task.part, place, found, status }, tally).await?;
-    Ok(status)
+    advance_in(tx, task, Stride::Runs { place, found, status }, tally).await
 }
 
 /// Where runs go.

@@ -1,9 +1,13 @@
 //! Tasks: what is done to very many customers or runs, in the background.
 //!
 //! What a caller sends is cut into parts as it comes and stored ([`file`](mod@file), [`customers`]); then a worker
-//! ([`Starter`]) takes one part after another and, in one transaction, starts its rows and moves the task's place.
-//! So a task that was interrupted goes on where it was and starts nothing twice, memory stays flat, and a caller is
-//! answered as soon as everything is stored. A part is small, so that a round never holds up what customers do.
+//! ([`Starter`]) takes part after part, two at a time, and in one transaction starts the rows of a part, forgets it and
+//! counts it. So a task that was interrupted goes on where it was and starts nothing twice, memory stays flat, and a
+//! caller is answered as soon as everything is stored. A part is small, so that a round never holds up what customers
+//! do.
+//!
+//! Locks: a part without waiting (`SKIP LOCKED`), then what a start takes, and the task last and shortly. Whoever stops
+//! a task locks it first and leaves the parts that are being started alone: their transactions find it stopped.
 
 mod column;
 mod customers;
@@ -14,9 +18,10 @@ mod work;
 
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{BigInt, Jsonb, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Bool, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 pub use customers::{MOST_CUSTOMERS, Preview, preview, start_for_customers};
 pub use file::{Incoming, MOST_BYTES, Purpose, start_from_csv};
@@ -27,7 +32,7 @@ use crate::access::{Access, Level, Resource, audit};
 use crate::app::App;
 use crate::clock::Time;
 use crate::db::page::{Page, PageRequest};
-use crate::db::schema::{flow_task_parts, flow_tasks};
+use crate::db::schema::flow_tasks;
 use crate::db::{Prepared, Tx};
 use crate::error::{Code, Error, Result};
 use crate::flows::flow::{Flow, State};
@@ -62,12 +67,14 @@ pub struct Task {
     pub rows_rejected: i64,
     /// `[{row, message}]`, the first ones.
     pub errors: Value,
-    /// The part that is next.
+    /// How many parts are done.
     pub part: i32,
     pub parts: i32,
     /// The last run that was looked at.
     pub place: Option<RunId>,
     pub attempts: i16,
+    /// Who carries it out.
+    pub(super) lease: Option<Uuid>,
     pub created_at: Time,
     pub finished_at: Option<Time>,
 }
@@ -156,7 +163,7 @@ pub async fn task(app: &App, access: &Access, id: TaskId) -> Result<Task> {
 /// The tasks of an environment, newest first; of one flow where one is named.
 pub async fn tasks(app: &App, access: &Access, flow: Option<FlowId>, page: &PageRequest<TaskId>) -> Result<Page<Task>> {
     run::require_operation(access)?;
-    let before = page.after.unwrap_or_else(|| TaskId::from_uuid(uuid::Uuid::max()));
+    let before = page.after.unwrap_or_else(|| TaskId::from_uuid(Uuid::max()));
     let mut query = flow_tasks::table
         .filter(flow_tasks::environment_id.eq(access.env()).and(flow_tasks::id.lt(before)))
         .order(flow_tasks::id.desc())
@@ -198,8 +205,19 @@ async fn fail_in(tx: &mut Tx, env: EnvId, id: TaskId, message: &str) -> Result<(
     .bind::<Timestamptz, _>(tx.now())
     .bind::<Jsonb, _>(json!([{ "row": null, "message": message }]));
     Prepared(update).execute(&mut tx.conn()).await?;
-    let parts = flow_task_parts::environment_id.eq(env).and(flow_task_parts::task_id.eq(id));
-    diesel::delete(flow_task_parts::table.filter(parts)).execute(&mut tx.conn()).await?;
+    forget_parts_in(tx, env, id).await
+}
+
+/// Forgets the parts of a task that nobody is starting.
+async fn forget_parts_in(tx: &Tx, env: EnvId, id: TaskId) -> Result<()> {
+    let forget = sql_query(
+        "DELETE FROM flow_task_parts USING (
+             SELECT part FROM flow_task_parts WHERE environment_id = $1 AND task_id = $2 FOR UPDATE SKIP LOCKED) AS idle
+         WHERE environment_id = $1 AND task_id = $2 AND flow_task_parts.part = idle.part",
+    )
+    .bind::<SqlUuid, _>(env)
+    .bind::<SqlUuid, _>(id);
+    Prepared(forget).execute(&mut tx.conn()).await?;
     Ok(())
 }
 
@@ -225,38 +243,51 @@ impl Tally {
     }
 }
 
-/// Where a task stands after a step.
-pub(super) struct Stand {
-    pub part: i32,
-    pub place: Option<RunId>,
-    /// How many rows have become known by this step.
-    pub found: i64,
-    pub status: TaskStatus,
+/// What a step has done.
+pub(super) enum Stride {
+    /// Started a part.
+    Part,
+    /// Looked at the runs up to a place, and found some that are concerned.
+    Runs { place: Option<RunId>, found: i64, status: TaskStatus },
 }
 
-/// Moves a task's place and adds up, in the transaction that did the work.
-pub(super) async fn advance_in(tx: &mut Tx, task: &Task, stand: &Stand, tally: Tally) -> Result<()> {
+/// Moves a task on and adds up, in the transaction that did the work, and gives the status of the task afterwards.
+/// `conflict`: the task was stopped meanwhile, or is no longer ours, and the work is to be undone.
+pub(super) async fn advance_in(tx: &mut Tx, task: &Task, stride: Stride, tally: Tally) -> Result<TaskStatus> {
     let room = i64::try_from(ERRORS).unwrap_or(i64::MAX);
+    let (parts, place, found, over) = match stride {
+        Stride::Part => (1, task.place, 0, None),
+        Stride::Runs { place, found, status } => (0, place, found, Some(status.over())),
+    };
     let update = sql_query(
-        "UPDATE flow_tasks SET part = $3, place = $4, status = $5, finished_at = CASE WHEN $6 THEN $7::timestamptz END,
+        "UPDATE flow_tasks SET part = part + $4, place = $5,
+                status = CASE WHEN COALESCE($6, part + $4 >= parts) THEN 'complete' ELSE 'processing' END,
+                finished_at = CASE WHEN COALESCE($6, part + $4 >= parts) THEN $7::timestamptz END,
                 rows_total = rows_total + $8, rows_accepted = rows_accepted + $9, rows_ignored = rows_ignored + $10,
                 rows_rejected = rows_rejected + $11, attempts = 0,
                 errors = CASE WHEN $12 = '[]' OR jsonb_array_length(errors) >= $13 THEN errors ELSE errors || $12 END
-         WHERE environment_id = $1 AND id = $2",
+         WHERE environment_id = $1 AND id = $2 AND lease = $3 AND status = 'processing'
+         RETURNING status",
     )
     .bind::<SqlUuid, _>(task.environment_id)
     .bind::<SqlUuid, _>(task.id)
-    .bind::<diesel::sql_types::Integer, _>(stand.part)
-    .bind::<diesel::sql_types::Nullable<SqlUuid>, _>(stand.place)
-    .bind::<diesel::sql_types::Text, _>(stand.status.word())
-    .bind::<diesel::sql_types::Bool, _>(stand.status.over())
+    .bind::<Nullable<SqlUuid>, _>(task.lease)
+    .bind::<Integer, _>(parts)
+    .bind::<Nullable<SqlUuid>, _>(place)
+    .bind::<Nullable<Bool>, _>(over)
     .bind::<Timestamptz, _>(tx.now())
-    .bind::<BigInt, _>(stand.found)
+    .bind::<BigInt, _>(found)
     .bind::<BigInt, _>(tally.accepted)
     .bind::<BigInt, _>(tally.ignored)
     .bind::<BigInt, _>(tally.rejected)
     .bind::<Jsonb, _>(Value::Array(tally.errors))
     .bind::<BigInt, _>(room);
-    Prepared(update).execute(&mut tx.conn()).await?;
-    Ok(())
+    let stands: Option<Stands> = Prepared(update).get_result(&mut tx.conn()).await.optional()?;
+    stands.map(|stands| stands.status).ok_or_else(|| Error::conflict("the task was stopped"))
+}
+
+#[derive(QueryableByName)]
+struct Stands {
+    #[diesel(sql_type = Text)]
+    status: TaskStatus,
 }

@@ -1,10 +1,10 @@
-//! The worker that carries out tasks by turns, one small step in one transaction.
+//! The worker that carries out tasks by turns, each small step in a transaction.
 
 use std::time::Duration;
 
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -47,19 +47,22 @@ impl Worker for Starter {
             return Ok(Progress::Idle);
         };
         let began = Instant::now();
-        loop {
-            match app.transact(async |tx| step_in(tx, held).await).await {
-                Ok(Step::More) if began.elapsed() < TURN => {}
-                Ok(_) => break,
-                Err(error) if error.code() == Code::Unavailable => return Err(error),
-                Err(error) => {
-                    app.transact(async |tx| stumble_in(tx, held, &error).await).await?;
-                    return Ok(Progress::More);
-                }
-            }
-        }
+        let (first, second) = tokio::join!(work(app, held, began), work(app, held, began));
+        first.and(second)?;
         app.transact(async |tx| give_back_in(tx, held).await).await?;
         Ok(Progress::More)
+    }
+}
+
+/// Does step after step of a task until its turn is over.
+async fn work(app: &App, held: Held, began: Instant) -> Result<()> {
+    loop {
+        match app.transact(async |tx| step_in(tx, held).await).await {
+            Ok(Step::More) if began.elapsed() < TURN => {}
+            Ok(_) => return Ok(()),
+            Err(error) if error.code() == Code::Unavailable => return Err(error),
+            Err(error) => return app.transact(async |tx| stumble_in(tx, held, &error).await).await,
+        }
     }
 }
 
@@ -68,6 +71,7 @@ impl Worker for Starter {
 struct Held {
     env: EnvId,
     id: TaskId,
+    kind: TaskKind,
     lease: Uuid,
 }
 
@@ -77,6 +81,8 @@ struct Taken {
     environment_id: EnvId,
     #[diesel(sql_type = SqlUuid)]
     id: TaskId,
+    #[diesel(sql_type = Text)]
+    kind: TaskKind,
 }
 
 /// Takes the task whose turn it is, and forgets files that never came to their end.
@@ -90,34 +96,61 @@ async fn take_in(tx: &mut Tx, lease: Uuid) -> Result<Option<Held>> {
                WHERE status IN ('pending', 'processing') AND (leased_until IS NULL OR leased_until <= $2)
                ORDER BY turn_at, id LIMIT 1 FOR UPDATE SKIP LOCKED) AS next
          WHERE flow_tasks.environment_id = next.environment_id AND flow_tasks.id = next.id
-         RETURNING flow_tasks.environment_id, flow_tasks.id",
+         RETURNING flow_tasks.environment_id, flow_tasks.id, flow_tasks.kind",
     )
     .bind::<SqlUuid, _>(lease)
     .bind::<Timestamptz, _>(tx.now())
     .bind::<Timestamptz, _>(tx.now().plus(TERM));
     let taken: Option<Taken> = Prepared(take).get_result(&mut tx.conn()).await.optional()?;
-    Ok(taken.map(|taken| Held { env: taken.environment_id, id: taken.id, lease }))
+    if taken.is_none() {
+        forget_stopped_in(tx).await?;
+    }
+    Ok(taken.map(|taken| Held { env: taken.environment_id, id: taken.id, kind: taken.kind, lease }))
+}
+
+/// Forgets what is left of tasks that were stopped while a part was being started.
+async fn forget_stopped_in(tx: &Tx) -> Result<()> {
+    let forget = sql_query(
+        "DELETE FROM flow_task_parts USING flow_tasks
+         WHERE flow_tasks.environment_id = flow_task_parts.environment_id AND flow_tasks.id = flow_task_parts.task_id
+           AND flow_tasks.status = 'failed'",
+    );
+    Prepared(forget).execute(&mut tx.conn()).await?;
+    Ok(())
 }
 
 /// What a step leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     More,
-    /// The task is over, or is no longer ours.
+    /// The task is over, no longer ours, or done by others.
     Done,
 }
 
-/// Does the next step of a task and moves its place, together.
+/// Does a step of a task and moves it on, together. Parts are started beside each other; transfers go one by one.
 async fn step_in(tx: &mut Tx, held: Held) -> Result<Step> {
-    let Some(task) = lock_in(tx, held).await? else { return Ok(Step::Done) };
-    let status = match task.kind {
-        TaskKind::Csv | TaskKind::Manual => rows::start_part_in(tx, &task).await?,
-        TaskKind::Move | TaskKind::Cancel => transfer::transfer_in(tx, &task).await?,
+    let status = match held.kind {
+        TaskKind::Csv | TaskKind::Manual => {
+            let Some(task) = find_in(tx, held).await? else { return Ok(Step::Done) };
+            rows::start_part_in(tx, &task).await?
+        }
+        TaskKind::Move | TaskKind::Cancel => {
+            let Some(task) = lock_in(tx, held).await? else { return Ok(Step::Done) };
+            Some(transfer::transfer_in(tx, &task).await?)
+        }
     };
-    Ok(if status.over() { Step::Done } else { Step::More })
+    Ok(if status.is_none_or(TaskStatus::over) { Step::Done } else { Step::More })
 }
 
-/// The task, locked, while the lease is ours and there is something to do.
+/// The task, while the lease is ours and there is something to do.
+async fn find_in(tx: &Tx, held: Held) -> Result<Option<Task>> {
+    let task =
+        flow_tasks::table.find((held.env, held.id)).filter(flow_tasks::lease.eq(held.lease)).select(Task::as_select());
+    let task: Option<Task> = task.first(&mut tx.conn()).await.optional()?;
+    Ok(task.filter(|task| !task.status.over()))
+}
+
+/// The same, locked.
 async fn lock_in(tx: &Tx, held: Held) -> Result<Option<Task>> {
     let task = flow_tasks::table
         .find((held.env, held.id))
@@ -131,7 +164,10 @@ async fn lock_in(tx: &Tx, held: Held) -> Result<Option<Task>> {
 /// A step that could not be done: one that a caller could act on will fare no better later, such as that of a flow
 /// that was archived; what is our own defect or the database's is tried again with growing pauses.
 async fn stumble_in(tx: &mut Tx, held: Held, error: &Error) -> Result<()> {
-    let Some(task) = lock_in(tx, held).await? else { return Ok(()) };
+    let Some(task) = lock_in(tx, held).await? else {
+        // It was stopped while a part was being started: that part is left.
+        return forget_stopped_in(tx).await;
+    };
     if error.code() != Code::Internal {
         return fail_in(tx, held.env, held.id, &reason(error)).await;
     }

@@ -101,8 +101,8 @@ async fn a_file_goes_on_where_it_was_cut_off_and_starts_nothing_twice() {
     let answer = upload(&stage, &flow, "csv-task", &csv).await;
     for cut in 0..12 {
         // The worker is dropped at whichever await it has reached by then, and its lease runs out.
-        let _ = tokio::time::timeout(Duration::from_millis(5 + 15 * cut), Starter.run(&stage.test.app)).await;
-        stage.test.app.clock().advance(Duration::from_secs(11));
+        let _ = tokio::time::timeout(Duration::from_millis(10 + 30 * cut), Starter.run(&stage.test.app)).await;
+        stage.test.app.clock().advance(Duration::from_secs(31));
     }
     stage.test.settle().await;
     let done = task(&stage, &flow, &answer).await;
