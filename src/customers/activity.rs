@@ -23,20 +23,23 @@ pub(crate) enum CardActivity {
 
 impl CardActivity {
     /// The statement that notes it. One constant text each, so that each is prepared once.
+    ///
+    /// Rows are looked up by their whole key, one after another: a plan that was made for a few customers must do for
+    /// millions.
     fn statement(self) -> &'static str {
         macro_rules! note {
             ($column:literal) => {
                 concat!(
-                    "WITH due AS (
-                         SELECT id FROM customers WHERE environment_id = $1 AND id = ANY($2) AND (",
+                    "UPDATE customers SET ",
+                    $column,
+                    " = $3 WHERE environment_id = $1 AND id = ANY(ARRAY(
+                         SELECT due.id FROM (SELECT UNNEST($2::uuid[]) AS id ORDER BY id) AS wanted CROSS JOIN LATERAL (
+                             SELECT id FROM customers
+                             WHERE environment_id = $1 AND id = wanted.id AND (",
                     $column,
                     " IS NULL OR ",
                     $column,
-                    " <= $3 - interval '30 seconds') ORDER BY id FOR NO KEY UPDATE
-                     )
-                     UPDATE customers SET ",
-                    $column,
-                    " = $3 FROM due WHERE customers.environment_id = $1 AND customers.id = due.id"
+                    " <= $3 - interval '30 seconds') FOR NO KEY UPDATE) AS due))"
                 )
             };
         }
