@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::{Connection, Pool, Tx};
 use crate::error::Result;
+use crate::flows::Gathering;
 use crate::ids::Ids;
 use crate::net::{AddressRules, Outbound};
 use crate::realtime::{Bus, Hub, Sockets, Wakes, Work};
@@ -36,6 +37,7 @@ struct Inner {
     wakes: Wakes,
     bus: Bus,
     channels: Channels,
+    gathering: Gathering,
     limits: Limits,
     published_keys: PublishedKeys,
     sandbox: Sandbox,
@@ -91,6 +93,7 @@ impl App {
             hub,
             wakes,
             channels: Channels::default(),
+            gathering: Gathering::default(),
             limits,
             published_keys: PublishedKeys::default(),
             sandbox,
@@ -170,6 +173,11 @@ impl App {
     /// The feeds that subscriptions of this process follow.
     pub(crate) fn channels(&self) -> &Channels {
         &self.0.channels
+    }
+
+    /// The starts of flows that wait for each other in this process.
+    pub(crate) fn gathering(&self) -> &Gathering {
+        &self.0.gathering
     }
 
     /// How often callers may call this process.

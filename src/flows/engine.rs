@@ -12,6 +12,7 @@
 
 mod assume;
 mod claim;
+pub(super) mod enter;
 mod execute;
 pub(super) mod load;
 mod onward;

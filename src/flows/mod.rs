@@ -47,6 +47,7 @@ pub use reactions::CardWaits;
 pub use request::{Cause, StartRequest};
 pub use revise::{Revised, update_variables};
 pub use run::{FinishedStep, OpenStep, Run, RunFilter, RunStatus};
+pub(crate) use start::gather::Gathering;
 pub(crate) use start::{Caller, start_in};
 pub use start::{Mode, start, test};
 pub use task::{

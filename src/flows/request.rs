@@ -83,6 +83,11 @@ impl StartRequest {
         Ok(StartRequest { entries: entries.collect() })
     }
 
+    /// How many customers it names.
+    pub(super) fn customers(&self) -> usize {
+        self.entries.iter().map(|entry| entry.user_ids.len()).sum()
+    }
+
     /// A request of one entry. Pointers begin at the entry: `/target/type`.
     pub fn of_entry(entry: &Value) -> StartRequest {
         StartRequest { entries: vec![Entry::parse(entry, "")] }

@@ -1,30 +1,32 @@
 //! Starting a flow: a request becomes runs, each with its first tokens, in one transaction.
 //!
-//! The number of statements does not depend on the number of entries or customers. Two requests with the same
-//! invocation meet at the primary key of `invocations`: the later waits for the earlier and finds a duplicate.
+//! The number of statements does not depend on the number of entries or customers, nor on that of the requests that
+//! are started together ([`gather`]). Two requests with the same invocation meet at the primary key of `invocations`:
+//! the later waits for the earlier and finds a duplicate.
 
+pub(crate) mod gather;
 mod insert;
+mod judge;
 pub(super) mod launch;
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
-use std::sync::Arc;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use self::judge::{Judged, Refusals, Wanted, faults, judge, refuse};
 use self::launch::Launch;
-use super::outcome::{EntryError, EntryOutcome, Started};
+use super::engine::enter::{Entering, enter_in};
+use super::outcome::{EntryOutcome, Started};
 use super::request::{Entry, StartRequest};
 use super::run::Run;
 use crate::access::{Access, Level, Resource};
 use crate::app::App;
-use crate::cards::variable;
 use crate::customers::profile::{self, Customer};
 use crate::db::Tx;
 use crate::error::{Error, Result};
 use crate::events::TriggerSource;
-use crate::ids::{EnvId, FlowId, InvocationId, StreamId, TriggerId};
-use crate::streams;
+use crate::ids::{BatchId, EnvId, FlowId, TriggerId};
 
 /// Whether a start is for customers or for those who try a flow out (specification 8.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +36,12 @@ pub enum Mode {
     /// The current drafts, for test users only.
     Test,
 }
+
+/// Requests for more customers than this wait behind the others, and so do all that come from a file.
+const BULK: usize = 100;
+/// The lane of tokens that timers and customers have not made.
+const SINGLE_LANE: i16 = 2;
+const BULK_LANE: i16 = 3;
 
 /// Who or what starts a flow.
 #[derive(Clone, Copy, Debug)]
@@ -50,12 +58,15 @@ pub async fn start(
     app: &App,
     access: &Access,
     flow: FlowId,
-    request: &StartRequest,
+    request: StartRequest,
     source: TriggerSource,
 ) -> Result<Started> {
     access.require(Resource::SendToCustomers, Level::Edit)?;
     let caller = Caller { mode: Mode::Live, source, address: access.info().address, trigger: None };
-    app.transact(async |tx| start_in(tx, access.env(), flow, request, caller).await).await
+    if request.customers() > gather::MOST_CUSTOMERS {
+        return app.transact(async |tx| start_in(tx, access.env(), flow, &request, caller).await).await;
+    }
+    gather::start(app, access.env(), flow, request, caller).await
 }
 
 /// Starts the drafts for test users. Everybody else is left out and counted.
@@ -71,30 +82,30 @@ pub async fn test(
     app.transact(async |tx| start_in(tx, access.env(), flow, request, caller).await).await
 }
 
-/// A customer for whom a run shall begin.
-struct Wanted<'a> {
-    /// The place of the entry in the request.
-    entry: usize,
-    user_id: &'a str,
-    /// Where they differ from those of the other customers of the entry.
-    variables: Option<Map<String, Value>>,
-    hops: i16,
+/// A request among those that are started together.
+struct Asked<'a> {
+    request: &'a StartRequest,
+    address: Option<IpAddr>,
 }
 
-/// A customer for whom no run can begin.
-struct Refused<'a> {
-    entry: usize,
-    user_id: &'a str,
-    /// Absent where the entry as a whole is at fault.
-    reason: Option<Arc<Error>>,
+/// What the runs of one request share.
+struct Part {
+    batch: BatchId,
+    address: Option<IpAddr>,
+    lane: i16,
 }
 
-/// The variables of an entry.
-enum Resolved {
-    Shared(Map<String, Value>),
-    /// They depend on each customer's profile.
-    PerCustomer,
-    Failed(Arc<Error>),
+impl Asked<'_> {
+    fn part(&self, tx: &Tx, caller: Caller) -> Part {
+        let crowd = self.request.customers() > BULK || caller.source == TriggerSource::Csv;
+        Part { batch: tx.id(), address: self.address, lane: if crowd { BULK_LANE } else { SINGLE_LANE } }
+    }
+}
+
+/// An entry in the line of all entries, with the place of its request.
+struct Item<'a> {
+    entry: &'a Entry,
+    part: usize,
 }
 
 /// Starts a flow in a transaction. Whoever calls has asked for the permission.
@@ -105,42 +116,34 @@ pub(crate) async fn start_in(
     request: &StartRequest,
     caller: Caller,
 ) -> Result<Started> {
+    let asked = Asked { request, address: caller.address };
+    let mut started = together_in(tx, env, flow, &[asked], caller).await?;
+    started.pop().ok_or_else(|| Error::internal("a start has no answer"))
+}
+
+/// Starts a flow for several requests in one transaction, and answers each.
+async fn together_in(
+    tx: &mut Tx,
+    env: EnvId,
+    flow: FlowId,
+    asked: &[Asked<'_>],
+    caller: Caller,
+) -> Result<Vec<Started>> {
     let launch = Launch::load(tx, env, flow, caller).await?;
-    let faults = faults(tx, env, request).await?;
-    let mut customers = targets(tx, env, request, caller.mode).await?;
-    let mut outcomes: Vec<EntryOutcome> = Vec::with_capacity(request.entries.len());
-    let (mut wanted, mut refused) = (Vec::new(), Vec::new());
-    let mut shared = Vec::with_capacity(request.entries.len());
-    for (place, entry) in request.entries.iter().enumerate() {
-        let invocation = entry.invocation.clone().unwrap_or_else(|| tx.id::<InvocationId>().to_string());
-        let mut outcome = EntryOutcome::new(invocation);
-        outcome.rejected = entry.refused_ids.len();
-        let told = entry.refused_ids.iter().cloned();
-        outcome.errors.extend(told.map(|violation| EntryError { violation, user_id: None }));
-        let resolved = resolve(&launch, entry);
-        for user_id in &entry.user_ids {
-            let user_id = user_id.as_str();
-            if faults.contains_key(&place) {
-                refused.push(Refused { entry: place, user_id, reason: None });
-            } else if caller.mode == Mode::Test && !customers.contains_key(user_id) {
-                outcome.ignored += 1;
-            } else {
-                match own_variables(&launch, entry, &resolved, customers.get(user_id)) {
-                    Ok(variables) => {
-                        let hops = entry.cause.as_ref().map_or(0, |cause| cause.hops);
-                        wanted.push(Wanted { entry: place, user_id, variables, hops });
-                    }
-                    Err(reason) => refused.push(Refused { entry: place, user_id, reason: Some(reason) }),
-                }
-            }
-        }
-        shared.push(if let Resolved::Shared(variables) = resolved { variables } else { Map::new() });
-        outcomes.push(outcome);
-    }
-    refuse(tx, env, &launch, Refusals { request, refused, faults, customers: &customers }, &mut outcomes).await?;
+    let parts: Vec<Part> = asked.iter().map(|asked| asked.part(tx, caller)).collect();
+    let items = asked
+        .iter()
+        .enumerate()
+        .flat_map(|(part, asked)| asked.request.entries.iter().map(move |entry| Item { entry, part }));
+    let items: Vec<Item<'_>> = items.collect();
+    let faults = faults(tx, env, &items).await?;
+    let mut customers = targets(tx, env, &items, caller.mode).await?;
+    let Judged { mut outcomes, wanted, refused, shared } = judge(tx, &launch, &items, &faults, &customers);
+    refuse(tx, env, &launch, Refusals { items: &items, refused, faults, customers: &customers }, &mut outcomes).await?;
     create_missing(tx, env, &wanted, &mut customers).await?;
-    let runs = runs(tx, env, &launch, &wanted, &customers, &outcomes);
-    let begun = insert::runs_in(tx, env, &launch, &runs).await?;
+    let runs = Runs { launch: &launch, parts: &parts, items: &items, customers: &customers, outcomes: &outcomes };
+    let runs = runs.of(tx, env, &wanted);
+    let begun = insert::runs_in(tx, env, &launch, &runs, |place| parts[items[place].part].lane).await?;
     for (run, entry) in &runs {
         let outcome = &mut outcomes[*entry];
         if begun.contains(&run.id) {
@@ -150,43 +153,27 @@ pub(crate) async fn start_in(
         }
     }
     let begun: Vec<(Run, usize)> = runs.into_iter().filter(|(run, _)| begun.contains(&run.id)).collect();
-    insert::request_in(tx, env, &launch, insert::Given { request, shared: &shared, begun: &begun }).await?;
-    Ok(Started { batch: launch.batch, entries: outcomes })
-}
-
-/// What is wrong with entries as a whole, by place.
-async fn faults(tx: &Tx, env: EnvId, request: &StartRequest) -> Result<HashMap<usize, Error>> {
-    let mut faults = HashMap::new();
-    let named: HashSet<StreamId> = request
-        .entries
-        .iter()
-        .flat_map(|entry| entry.payload.card_options.stream_ids.iter().flatten().copied())
-        .collect();
-    let named: Vec<StreamId> = named.into_iter().collect();
-    let missing = if named.is_empty() { Vec::new() } else { streams::stream::missing(tx.conn(), env, &named).await? };
-    for (place, entry) in request.entries.iter().enumerate() {
-        let mut found = crate::error::Violations::new();
-        for violation in &entry.faults {
-            found.add(violation.pointer.clone().unwrap_or_default(), violation.detail.clone());
-        }
-        let options = &entry.payload.card_options;
-        let pointer = format!("{}/payload/cardOptions", entry.pointer);
-        found.check(options.refuse_past(tx.now(), &pointer));
-        for (index, stream) in options.stream_ids.iter().flatten().enumerate() {
-            if missing.contains(stream) {
-                found.add(format!("{pointer}/targetStreamIds/{index}"), "there is no such stream");
-            }
-        }
-        if let Err(error) = found.finish() {
-            faults.insert(place, error);
-        }
+    let given = insert::Given { parts: &parts, items: &items, shared, begun: &begun };
+    let requests = insert::requests_in(tx, env, &launch, given).await?;
+    if launch.graph.roots().any(|step| step.action.goes_along()) {
+        let runs = begun.into_iter().map(|(run, _)| run);
+        let customers = customers.into_values().map(|customer| (customer.id, customer));
+        let lanes = parts.iter().map(|part| (part.batch, part.lane)).collect();
+        let entering =
+            Entering { runs: runs.map(|run| (run.id, run)).collect(), customers: customers.collect(), requests, lanes };
+        enter_in(tx, env, &launch.graph, entering).await?;
     }
-    Ok(faults)
+    let mut outcomes = outcomes.into_iter();
+    let answers = asked.iter().zip(parts).map(|(asked, part)| {
+        let entries = outcomes.by_ref().take(asked.request.entries.len()).collect();
+        Started { batch: part.batch, entries }
+    });
+    Ok(answers.collect())
 }
 
 /// The customers that exist among the targets; for tests only those who may get them.
-async fn targets(tx: &mut Tx, env: EnvId, request: &StartRequest, mode: Mode) -> Result<HashMap<String, Customer>> {
-    let ids: HashSet<&String> = request.entries.iter().flat_map(|entry| &entry.user_ids).collect();
+async fn targets(tx: &mut Tx, env: EnvId, items: &[Item<'_>], mode: Mode) -> Result<HashMap<String, Customer>> {
+    let ids: HashSet<&String> = items.iter().flat_map(|item| &item.entry.user_ids).collect();
     let ids: Vec<String> = ids.into_iter().cloned().collect();
     if ids.is_empty() {
         return Ok(HashMap::new());
@@ -196,80 +183,6 @@ async fn targets(tx: &mut Tx, env: EnvId, request: &StartRequest, mode: Mode) ->
         Mode::Test => profile::test_users_in(tx, env, &ids).await?,
     };
     Ok(found.into_iter().map(|customer| (customer.user_id.clone(), customer)).collect())
-}
-
-fn resolve(launch: &Launch, entry: &Entry) -> Resolved {
-    let supplied = &entry.payload.variables;
-    let given = |name: &str| supplied.get(name).is_some_and(|value| !value.is_null());
-    let personal =
-        launch.graph.variables.iter().any(|variable| variable.profile_field.is_some() && !given(&variable.name));
-    if personal {
-        return Resolved::PerCustomer;
-    }
-    match variable::resolve(&launch.graph.variables, supplied, &Map::new()) {
-        Ok(variables) => Resolved::Shared(variables),
-        Err(error) => Resolved::Failed(Arc::new(error.at(entry.pointer.as_str()))),
-    }
-}
-
-/// The variables that only this customer has; a customer who does not exist yet has an empty profile.
-fn own_variables(
-    launch: &Launch,
-    entry: &Entry,
-    resolved: &Resolved,
-    customer: Option<&Customer>,
-) -> Result<Option<Map<String, Value>>, Arc<Error>> {
-    match resolved {
-        Resolved::Shared(_) => Ok(None),
-        Resolved::Failed(error) => Err(error.clone()),
-        Resolved::PerCustomer => {
-            let profile = customer.map(Customer::profile).unwrap_or_default();
-            variable::resolve(&launch.graph.variables, &entry.payload.variables, &profile)
-                .map(Some)
-                .map_err(|error| Arc::new(error.at(entry.pointer.as_str())))
-        }
-    }
-}
-
-/// What is needed to judge refusals.
-struct Refusals<'a> {
-    request: &'a StartRequest,
-    refused: Vec<Refused<'a>>,
-    faults: HashMap<usize, Error>,
-    customers: &'a HashMap<String, Customer>,
-}
-
-/// Counts refusals, except where the same invocation has started a run before: a repeat of a request that was
-/// accepted is a duplicate, even when its card options have expired meanwhile.
-async fn refuse(
-    tx: &Tx,
-    env: EnvId,
-    launch: &Launch,
-    mut refusals: Refusals<'_>,
-    outcomes: &mut [EntryOutcome],
-) -> Result<()> {
-    let customer = |refused: &Refused<'_>| Some(refusals.customers.get(refused.user_id)?.id);
-    let asked = refusals.refused.iter().filter(|refused| refusals.request.entries[refused.entry].invocation.is_some());
-    let asked: Vec<_> =
-        asked.filter_map(|refused| Some((outcomes[refused.entry].invocation.clone(), customer(refused)?))).collect();
-    let known = insert::known(tx.conn(), env, launch, asked).await?;
-    for refused in &refusals.refused {
-        let outcome = &mut outcomes[refused.entry];
-        let before = customer(refused).is_some_and(|id| known.contains(&(outcome.invocation.clone(), id)));
-        match &refused.reason {
-            _ if before => outcome.duplicate += 1,
-            Some(reason) => outcome.reject(refused.user_id, reason),
-            None => outcome.rejected += 1,
-        }
-    }
-    for (place, outcome) in outcomes.iter_mut().enumerate() {
-        if let Some(fault) = refusals.faults.remove(&place)
-            && (outcome.rejected > 0 || outcome.duplicate == 0)
-        {
-            outcome.refuse(fault);
-        }
-    }
-    Ok(())
 }
 
 /// Brings customers into being whom a live start reaches for the first time.
@@ -290,38 +203,42 @@ async fn create_missing(
     Ok(())
 }
 
-/// The runs that will begin unless their invocation has started one before, each with the place of its entry.
-fn runs(
-    tx: &Tx,
-    env: EnvId,
-    launch: &Launch,
-    wanted: &[Wanted<'_>],
-    customers: &HashMap<String, Customer>,
-    outcomes: &[EntryOutcome],
-) -> Vec<(Run, usize)> {
-    let lifecycles: Vec<_> = outcomes.iter().map(|_| tx.id()).collect();
-    let run = |wish: &Wanted<'_>| {
-        let customer = customers.get(wish.user_id)?;
-        let run = Run {
-            environment_id: env,
-            id: tx.id(),
-            flow_id: launch.flow.id,
-            flow_version: launch.version,
-            lifecycle_id: lifecycles[wish.entry],
-            batch_id: launch.batch,
-            customer_id: customer.id,
-            user_id: customer.user_id.clone(),
-            invocation: outcomes[wish.entry].invocation.clone(),
-            is_test: launch.caller.mode == Mode::Test,
-            hops: wish.hops,
-            status: super::run::RunStatus::Running,
-            open_steps: launch.open_steps(),
-            failed_steps: 0,
-            variables: wish.variables.clone().map(Value::Object),
-            started_at: tx.now(),
-            finished_at: None,
+/// What decides how a run begins.
+struct Runs<'a> {
+    launch: &'a Launch,
+    parts: &'a [Part],
+    items: &'a [Item<'a>],
+    customers: &'a HashMap<String, Customer>,
+    outcomes: &'a [EntryOutcome],
+}
+
+impl Runs<'_> {
+    /// The runs that will begin unless their invocation has started one before, each with the place of its entry.
+    fn of(&self, tx: &Tx, env: EnvId, wanted: &[Wanted<'_>]) -> Vec<(Run, usize)> {
+        let lifecycles: Vec<_> = self.outcomes.iter().map(|_| tx.id()).collect();
+        let run = |wish: &Wanted<'_>| {
+            let customer = self.customers.get(wish.user_id)?;
+            let run = Run {
+                environment_id: env,
+                id: tx.id(),
+                flow_id: self.launch.flow.id,
+                flow_version: self.launch.version,
+                lifecycle_id: lifecycles[wish.entry],
+                batch_id: self.parts[self.items[wish.entry].part].batch,
+                customer_id: customer.id,
+                user_id: customer.user_id.clone(),
+                invocation: self.outcomes[wish.entry].invocation.clone(),
+                is_test: self.launch.caller.mode == Mode::Test,
+                hops: wish.hops,
+                status: super::run::RunStatus::Running,
+                open_steps: self.launch.open_steps(),
+                failed_steps: 0,
+                variables: wish.variables.clone().map(Value::Object),
+                started_at: tx.now(),
+                finished_at: None,
+            };
+            Some((run, wish.entry))
         };
-        Some((run, wish.entry))
-    };
-    wanted.iter().filter_map(run).collect()
+        wanted.iter().filter_map(run).collect()
+    }
 }

@@ -593,7 +593,7 @@ impl FlowsMutation {
         access.require_role(&[CredentialRole::Events])?;
         let entries: Vec<_> = input.flows.into_iter().map(JsonObject::into_value).collect();
         let request = StartRequest::parse(&serde_json::json!({ "flows": entries }))?;
-        let started = flows::start(app, &access, input.flow_id, &request, TriggerSource::Api).await?;
+        let started = flows::start(app, &access, input.flow_id, request, TriggerSource::Api).await?;
         Ok(started.or_refusal()?.into())
     }
 

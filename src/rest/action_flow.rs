@@ -56,7 +56,7 @@ async fn start(
 ) -> Result<Response> {
     access.require_role(&[Events])?;
     let request = StartRequest::parse(&body)?;
-    let started = flows::start(&app, &access, path.id()?, &request, TriggerSource::Api).await?;
+    let started = flows::start(&app, &access, path.id()?, request, TriggerSource::Api).await?;
     Ok(answer(&started))
 }
 

@@ -60,9 +60,10 @@ struct Pin {
 }
 
 /// The requests that started some runs.
+#[derive(Default)]
 pub(in crate::flows) struct Requests {
-    pub(super) starts: HashMap<LifecycleId, Start>,
-    pub(super) batches: HashMap<BatchId, Batch>,
+    pub starts: HashMap<LifecycleId, Start>,
+    pub batches: HashMap<BatchId, Batch>,
 }
 
 impl Requests {
@@ -123,6 +124,27 @@ pub(in crate::flows) struct World {
 }
 
 impl World {
+    /// What the first steps of runs can see that are only beginning.
+    pub(super) fn of_beginning(
+        runs: HashMap<RunId, Run>,
+        requests: Requests,
+        graph: &Arc<Graph>,
+        customers: HashMap<CustomerId, Customer>,
+        zone: TimeZone,
+    ) -> World {
+        World {
+            graphs: requests.batches.keys().map(|batch| (*batch, graph.clone())).collect(),
+            runs,
+            requests,
+            customers,
+            zone,
+            templates: HashMap::new(),
+            outputs: HashMap::new(),
+            reactions: HashMap::new(),
+            effects: HashMap::new(),
+        }
+    }
+
     pub async fn load(conn: &AsyncPgConnection, env: EnvId, runs: HashMap<RunId, Run>) -> Result<World> {
         let ids: Vec<RunId> = runs.keys().copied().collect();
         let customers: Vec<CustomerId> = runs.values().map(|run| run.customer_id).collect();

@@ -19,7 +19,7 @@ use crate::ids::RunId;
 
 impl Action {
     /// Tells whether the step is decided together with the one before it.
-    pub(super) fn goes_along(&self) -> bool {
+    pub(in crate::flows) fn goes_along(&self) -> bool {
         matches!(self, Action::Branch(_) | Action::Wait(Wait::Duration(_) | Wait::Until(_)))
     }
 }

@@ -9,21 +9,17 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde_json::{Map, Value};
 
 use super::launch::Launch;
-use super::{Mode, StartRequest};
+use super::{Item, Mode, Part};
+use crate::clock::Time;
 use crate::db::schema::batches;
 use crate::db::{Prepared, Tx};
 use crate::error::Result;
-use crate::events::{EventContext, NewEvent, TriggerSource, record_in};
+use crate::events::{EventContext, NewEvent, record_in};
 use crate::flows::context;
+use crate::flows::engine::load::{Batch, Requests, Start};
 use crate::flows::run::Run;
-use crate::ids::{CustomerId, EnvId, LifecycleId, RunId};
+use crate::ids::{CustomerId, EnvId, RunId};
 use crate::realtime::{Announcement, Work};
-
-/// Starts of more customers than this wait behind the others, and so do all that come from a file.
-const BULK: usize = 100;
-/// The lane of tokens that timers and customers have not made.
-const SINGLE_LANE: i16 = 2;
-const BULK_LANE: i16 = 3;
 
 #[derive(QueryableByName)]
 struct Begun {
@@ -31,22 +27,30 @@ struct Begun {
     run_id: RunId,
 }
 
-/// Inserts runs with their first tokens and gives those whose invocation is new.
+/// Inserts runs with their first tokens and gives those whose invocation is new. A first step that goes along with the
+/// start gets no token here.
 ///
 /// Rows are inserted in the order of the key, so that two requests with the same invocations wait for each other
 /// and do not deadlock.
-pub(super) async fn runs_in(tx: &mut Tx, env: EnvId, launch: &Launch, runs: &[(Run, usize)]) -> Result<HashSet<RunId>> {
+pub(super) async fn runs_in(
+    tx: &mut Tx,
+    env: EnvId,
+    launch: &Launch,
+    runs: &[(Run, usize)],
+    lane: impl Fn(usize) -> i16,
+) -> Result<HashSet<RunId>> {
     if runs.is_empty() {
         return Ok(HashSet::new());
     }
     let column = |part: fn(&Run) -> uuid::Uuid| runs.iter().map(|(run, _)| part(run)).collect::<Vec<_>>();
-    let crowd = runs.len() > BULK || launch.caller.source == TriggerSource::Csv;
-    let lane = if crowd { BULK_LANE } else { SINGLE_LANE };
-    let keys: Vec<&str> = launch.graph.roots().map(|step| step.key.as_str()).collect();
+    let queued = launch.graph.roots().filter(|step| !step.action.goes_along());
+    let keys: Vec<&str> = queued.map(|step| step.key.as_str()).collect();
     let query = sql_query(
         "WITH wanted AS (
-             SELECT * FROM UNNEST($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::uuid[], $6::jsonb[], $16::int2[])
-                 WITH ORDINALITY AS wanted (run_id, customer_id, user_id, invocation, lifecycle_id, variables, hops, place)
+             SELECT * FROM UNNEST($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::uuid[], $6::jsonb[], $16::int2[],
+                                  $11::uuid[], $14::int2[])
+                 WITH ORDINALITY AS wanted (run_id, customer_id, user_id, invocation, lifecycle_id, variables, hops,
+                                            batch_id, lane, place)
          ), fresh AS (
              INSERT INTO invocations (environment_id, flow_id, is_test, invocation, customer_id, run_id)
              SELECT $7, $8, $9, invocation, customer_id, run_id FROM wanted
@@ -55,12 +59,13 @@ pub(super) async fn runs_in(tx: &mut Tx, env: EnvId, launch: &Launch, runs: &[(R
          ), begun AS (
              INSERT INTO runs (environment_id, id, flow_id, flow_version, lifecycle_id, batch_id, customer_id, user_id,
                                invocation, is_test, hops, status, open_steps, variables, started_at)
-             SELECT $7, run_id, $8, $10, lifecycle_id, $11, customer_id, user_id,
+             SELECT $7, run_id, $8, $10, lifecycle_id, batch_id, customer_id, user_id,
                     invocation, $9, hops, 'running', $12, variables, $13
              FROM wanted JOIN fresh USING (run_id)
          ), queued AS (
              INSERT INTO tokens (environment_id, run_id, step_key, status, lane, wake_at)
-             SELECT $7, run_id, step_key, 'ready', $14, $13 FROM fresh CROSS JOIN UNNEST($15::text[]) AS step_key
+             SELECT $7, run_id, step_key, 'ready', lane, $13
+             FROM wanted JOIN fresh USING (run_id) CROSS JOIN UNNEST($15::text[]) AS step_key
          )
          SELECT run_id FROM fresh",
     )
@@ -74,10 +79,10 @@ pub(super) async fn runs_in(tx: &mut Tx, env: EnvId, launch: &Launch, runs: &[(R
     .bind::<SqlUuid, _>(launch.flow.id)
     .bind::<Bool, _>(launch.caller.mode == Mode::Test)
     .bind::<Integer, _>(launch.version)
-    .bind::<SqlUuid, _>(launch.batch)
+    .bind::<Array<SqlUuid>, _>(column(|run| crate::ids::Id::uuid(run.batch_id)))
     .bind::<Integer, _>(launch.open_steps())
     .bind::<Timestamptz, _>(tx.now())
-    .bind::<SmallInt, _>(lane)
+    .bind::<Array<SmallInt>, _>(runs.iter().map(|(_, place)| lane(*place)).collect::<Vec<_>>())
     .bind::<Array<Text>, _>(keys)
     .bind::<Array<SmallInt>, _>(runs.iter().map(|(run, _)| run.hops).collect::<Vec<_>>());
     let begun: Vec<Begun> = Prepared(query).load(&mut tx.conn()).await?;
@@ -85,83 +90,98 @@ pub(super) async fn runs_in(tx: &mut Tx, env: EnvId, launch: &Launch, runs: &[(R
     Ok(begun.into_iter().map(|begun| begun.run_id).collect())
 }
 
-/// The request, what it resolved to, and the runs that began with the places of their entries.
+/// Requests, what they resolved to, and the runs that began with the places of their entries.
 pub(super) struct Given<'a> {
-    pub request: &'a StartRequest,
+    pub parts: &'a [Part],
+    pub items: &'a [Item<'a>],
     /// The shared variables of each entry.
-    pub shared: &'a [Map<String, Value>],
+    pub shared: Vec<Map<String, Value>>,
     pub begun: &'a [(Run, usize)],
 }
 
 /// Keeps what the runs share, and records that they began. A request that began nothing leaves no trace.
-pub(super) async fn request_in(tx: &mut Tx, env: EnvId, launch: &Launch, given: Given<'_>) -> Result<()> {
+pub(super) async fn requests_in(tx: &mut Tx, env: EnvId, launch: &Launch, given: Given<'_>) -> Result<Requests> {
     if given.begun.is_empty() {
-        return Ok(());
+        return Ok(Requests::default());
     }
-    diesel::insert_into(batches::table)
-        .values((
-            batches::environment_id.eq(env),
-            batches::id.eq(launch.batch),
-            batches::flow_id.eq(launch.flow.id),
-            batches::flow_version.eq(launch.version),
-            batches::is_test.eq(launch.caller.mode == Mode::Test),
-            batches::source.eq(context::word(launch.caller.source)),
-            batches::trigger_id.eq(launch.trigger),
-            batches::templates.eq(&launch.templates),
-            batches::definition.eq(&launch.definition),
-            batches::accepted_at.eq(tx.now()),
-        ))
-        .execute(&mut tx.conn())
-        .await?;
-    let payloads = starts_in(tx, env, launch, &given).await?;
-    let address = launch.caller.address.map(|address| address.to_string());
+    let requests = given.requests(launch, tx.now());
+    batches_in(tx, env, launch, requests.batches.values()).await?;
+    starts_in(tx, env, given.begun, &requests).await?;
     let events: Vec<NewEvent> = given
         .begun
         .iter()
-        .map(|(run, entry)| {
+        .map(|(run, place)| {
             let mut event = NewEvent::new("action-flow-started", run.customer_id, &run.user_id);
-            event.context = address.clone().map(|ip| EventContext { ip: Some(ip), ..EventContext::default() });
-            event.platform =
-                payloads[*entry].as_ref().map(|payload| context::platform(run, launch.caller.source, payload));
+            let address = given.parts[given.items[*place].part].address;
+            event.context = address.map(|ip| EventContext { ip: Some(ip.to_string()), ..EventContext::default() });
+            event.platform = requests.platform(run);
             event
         })
         .collect();
     record_in(tx, env, &events).await?;
     tx.announce(Announcement::Wake(Work::Flows));
+    Ok(requests)
+}
+
+impl Given<'_> {
+    /// What the runs share, as they will find it again.
+    fn requests(&self, launch: &Launch, now: Time) -> Requests {
+        let mut requests = Requests::default();
+        for (run, place) in self.begun {
+            requests.batches.entry(run.batch_id).or_insert_with(|| launch.batch(run.batch_id, now));
+            requests.starts.entry(run.lifecycle_id).or_insert_with(|| {
+                let entry = self.items[*place].entry;
+                let (source, trigger) = (launch.caller.source, launch.trigger);
+                let mut payload = context::payload(&entry.payload, &entry.user_ids, source, trigger);
+                if let Some(cause) = &entry.cause {
+                    payload["trigger"]["event"] = cause.event.clone();
+                }
+                let variables = Value::Object(self.shared[*place].clone());
+                Start { lifecycle_id: run.lifecycle_id, payload, variables }
+            });
+        }
+        requests
+    }
+}
+
+async fn batches_in(tx: &Tx, env: EnvId, launch: &Launch, kept: impl Iterator<Item = &Batch>) -> Result<()> {
+    let rows = kept.map(|batch| {
+        (
+            batches::environment_id.eq(env),
+            batches::id.eq(batch.id),
+            batches::flow_id.eq(batch.flow_id),
+            batches::flow_version.eq(batch.flow_version),
+            batches::is_test.eq(launch.caller.mode == Mode::Test),
+            batches::source.eq(&batch.source),
+            batches::trigger_id.eq(launch.trigger),
+            batches::templates.eq(&batch.templates),
+            batches::definition.eq(&batch.definition),
+            batches::accepted_at.eq(batch.accepted_at),
+        )
+    });
+    let rows: Vec<_> = rows.collect();
+    diesel::insert_into(batches::table).values(rows).execute(&mut tx.conn()).await?;
     Ok(())
 }
 
-/// Inserts what the runs of each entry share, and gives the payloads by entry.
-async fn starts_in(tx: &mut Tx, env: EnvId, launch: &Launch, given: &Given<'_>) -> Result<Vec<Option<Value>>> {
-    let mut payloads: Vec<Option<Value>> = given.request.entries.iter().map(|_| None).collect();
-    let (mut lifecycles, mut invocations) = (Vec::<LifecycleId>::new(), Vec::<&str>::new());
-    let (mut written, mut variables) = (Vec::new(), Vec::new());
-    for (run, place) in given.begun {
-        if payloads[*place].is_none() {
-            let entry = &given.request.entries[*place];
-            let mut payload = context::payload(&entry.payload, &entry.user_ids, launch.caller.source, launch.trigger);
-            if let Some(cause) = &entry.cause {
-                payload["trigger"]["event"] = cause.event.clone();
-            }
-            lifecycles.push(run.lifecycle_id);
-            invocations.push(&run.invocation);
-            written.push(payload.clone());
-            variables.push(Value::Object(given.shared[*place].clone()));
-            payloads[*place] = Some(payload);
-        }
-    }
+/// Inserts what the runs of each entry share.
+async fn starts_in(tx: &Tx, env: EnvId, begun: &[(Run, usize)], requests: &Requests) -> Result<()> {
+    let mut seen = HashSet::new();
+    let first = begun.iter().map(|(run, _)| run).filter(|run| seen.insert(run.lifecycle_id));
+    let first: Vec<&Run> = first.collect();
+    let starts = first.iter().map(|run| requests.start(run)).collect::<Result<Vec<_>>>()?;
     let query = sql_query(
         "INSERT INTO starts (environment_id, batch_id, lifecycle_id, invocation, payload, variables)
-         SELECT $1, $2, * FROM UNNEST($3::uuid[], $4::text[], $5::jsonb[], $6::jsonb[])",
+         SELECT $1, * FROM UNNEST($2::uuid[], $3::uuid[], $4::text[], $5::jsonb[], $6::jsonb[])",
     )
     .bind::<SqlUuid, _>(env)
-    .bind::<SqlUuid, _>(launch.batch)
-    .bind::<Array<SqlUuid>, _>(lifecycles)
-    .bind::<Array<Text>, _>(invocations)
-    .bind::<Array<Jsonb>, _>(written)
-    .bind::<Array<Jsonb>, _>(variables);
+    .bind::<Array<SqlUuid>, _>(first.iter().map(|run| run.batch_id).collect::<Vec<_>>())
+    .bind::<Array<SqlUuid>, _>(first.iter().map(|run| run.lifecycle_id).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(first.iter().map(|run| run.invocation.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Jsonb>, _>(starts.iter().map(|start| &start.payload).collect::<Vec<_>>())
+    .bind::<Array<Jsonb>, _>(starts.iter().map(|start| &start.variables).collect::<Vec<_>>());
     Prepared(query).execute(&mut tx.conn()).await?;
-    Ok(payloads)
+    Ok(())
 }
 
 #[derive(QueryableByName)]

@@ -1,11 +1,16 @@
 //! What all runs of one start request have in common: flow version, template versions, trigger.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::{Caller, Mode};
 use crate::cards;
+use crate::clock::Time;
 use crate::db::Tx;
 use crate::error::{Code, Error, Result};
+use crate::flows::context;
+use crate::flows::engine::load::Batch;
 use crate::flows::flow::{self, Flow, State};
 use crate::flows::graph::Graph;
 use crate::flows::version;
@@ -15,13 +20,12 @@ use crate::ids::{BatchId, EnvId, FlowId, TemplateId, TriggerId};
 pub(super) struct Launch {
     pub flow: Flow,
     pub version: i32,
-    pub graph: Graph,
+    pub graph: Arc<Graph>,
     /// Kept with the request where the version can still be edited.
     pub definition: Option<Value>,
     /// The template versions to which the runs keep; for tests the drafts themselves.
     pub templates: Value,
     pub trigger: Option<TriggerId>,
-    pub batch: BatchId,
     pub caller: Caller,
 }
 
@@ -40,7 +44,7 @@ impl Launch {
             flow::triggers(tx.conn(), env, std::slice::from_ref(&id))
         )?;
         let definition = row.ok_or_else(|| Error::internal("a flow lost a version"))?.definition;
-        let graph = Graph::parse(&definition)?;
+        let graph = Arc::new(Graph::parse(&definition)?);
         if graph.steps().is_empty() {
             return Err(Error::conflict("the flow has no steps"));
         }
@@ -51,11 +55,23 @@ impl Launch {
             trigger: caller
                 .trigger
                 .or_else(|| triggers.into_iter().find(|trigger| trigger.kind == "api").map(|trigger| trigger.id)),
-            batch: tx.id(),
             flow,
             graph,
             caller,
         })
+    }
+
+    /// What the runs of one request keep to.
+    pub fn batch(&self, id: BatchId, accepted_at: Time) -> Batch {
+        Batch {
+            id,
+            flow_id: self.flow.id,
+            flow_version: self.version,
+            source: context::word(self.caller.source).to_owned(),
+            templates: self.templates.clone(),
+            definition: self.definition.clone(),
+            accepted_at,
+        }
     }
 
     /// How many steps a run begins with.

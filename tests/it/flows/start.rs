@@ -1,5 +1,7 @@
 //! Start requests: who is accepted, what is a duplicate, what is refused.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 
 use super::stage::{Stage, brief, counts, entry, offer};
@@ -42,6 +44,70 @@ async fn of_requests_that_race_one_starts_the_run() {
     assert_eq!(stage.column("SELECT id::text AS value FROM runs").await.len(), 4);
     assert_eq!(stage.column("SELECT id::text AS value FROM cards").await.len(), 4);
     assert_eq!(stage.events().await["action-flow-started"], 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_come_together_keep_what_is_theirs() {
+    let stage = Stage::set().await;
+    let flow = stage.flow(offer(&stage.template)).await;
+    let request = async |n: usize| {
+        let mut own = entry(&format!("order-{n}"), &json!(format!("user-{n}")));
+        let kind = n % 4;
+        match kind {
+            0 => own["payload"]["variables"]["amount"] = "many".into(),
+            1 => own["flowInvocationId"] = "shared".into(),
+            _ => own["payload"]["variables"]["amount"] = n.into(),
+        }
+        if kind == 1 {
+            own["target"]["targetUserIds"] = "user-shared".into();
+        }
+        (n, stage.send(&flow, "start", json!([own])).await)
+    };
+    let answers = futures_util::future::join_all((0..64).map(request)).await;
+    let mut shared = Vec::new();
+    for (n, answer) in &answers {
+        match n % 4 {
+            0 => {
+                let told = "validation_failed /flows/0/payload/variables/amount".to_owned();
+                assert_eq!((answer.status, answer.errors()), (400, vec![told]));
+            }
+            1 => shared.extend(brief(answer)),
+            _ => {
+                assert_eq!(brief(answer), ["accepted 1 0 0 0"]);
+                let run = format!(
+                    "SELECT starts.variables ->> 'amount' AS value FROM runs JOIN starts USING (lifecycle_id)
+                     WHERE runs.invocation = 'order-{n}'"
+                );
+                assert_eq!(stage.column(&run).await, [n.to_string()]);
+            }
+        }
+    }
+    shared.sort_unstable();
+    assert_eq!(shared[0], "accepted 1 0 0 0");
+    assert!(shared[1..].iter().all(|entry| entry == "duplicate 0 1 0 0"), "{shared:?}");
+    let batches: HashSet<String> = answers
+        .iter()
+        .filter(|(n, _)| n % 4 > 1)
+        .map(|(_, answer)| answer.data()["batchId"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(batches.len(), 32, "each request has a batch of its own");
+    assert_eq!(stage.column("SELECT id::text AS value FROM batches").await.len(), 33);
+    stage.test.settle().await;
+    assert_eq!(stage.events().await["card-published"], 33);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_the_flow_is_told_to_all() {
+    let stage = Stage::set().await;
+    let flow = stage.draft(offer(&stage.template)).await;
+    let request = |n: usize| {
+        let own = json!([entry("", &json!(format!("user-{n}")))]);
+        let (stage, flow) = (&stage, &flow);
+        async move { stage.send(flow, "start", own).await }
+    };
+    for answer in futures_util::future::join_all((0..16).map(request)).await {
+        assert_eq!((answer.status, answer.errors()), (409, vec!["not_published".to_owned()]));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -108,6 +108,56 @@ async fn a_branch_takes_the_first_path_that_fits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_flow_that_begins_with_a_decision_has_made_it_when_it_is_started() {
+    let world = World::start().await;
+    let some =
+        json!({ "conditions": [{ "path": "some", "if": { "value": "variables.amount", "op": "gt", "to": 1 } }] });
+    let next = |key: &str, parent: &str| on("some", step(key, parent, "branch", &some));
+    let steps = json!([
+        step("pause", "start", "wait", &json!({ "for": "duration", "duration": "P1D" })),
+        // Backwards by name, so that the order of names is not that of the steps.
+        step("z", "start", "branch", &some),
+        next("y", "z"),
+        next("x", "y"),
+        on("some", card(&world, "offer", "x")),
+        end("never", "x", "default"),
+        json!({ "key": "last", "parent": "pause", "type": "end" }),
+    ]);
+    let variables = json!([{ "name": "amount", "type": "number" }]);
+    let flow = world.create_flow("Decided", json!({ "variables": variables, "steps": steps })).await;
+    let body = json!({ "flows": [{ "target": { "type": "user", "targetUserIds": "ana" },
+        "payload": { "variables": { "amount": "12" } } }] });
+    let path = world.path(&format!("action-flow/{flow}/start"));
+    assert_eq!(world.test.client.call(&world.events, "POST", &path, body).await.status, 200);
+
+    let open = "SELECT step_key || ' ' || status AS value FROM tokens ORDER BY step_key";
+    assert_eq!(world.test.column(open).await, ["offer ready", "pause waiting"]);
+    let listed = "query($env: ID!) { flowRuns(environmentId: $env) { nodes { status steps { key path } } } }";
+    let listed = world.ask(listed, json!({ "env": world.env })).await;
+    let run = &listed["flowRuns"]["nodes"][0];
+    assert_eq!(run["status"], "RUNNING", "{listed}");
+    let decided: Vec<&str> =
+        run["steps"].as_array().unwrap().iter().map(|step| step["key"].as_str().unwrap()).collect();
+    assert_eq!(decided[..3], ["z", "y", "x"], "steps of one instant stand in the order in which they were taken");
+    assert_eq!(
+        world.test.events().await.iter().filter(|name| name.starts_with("action-flow")).collect::<Vec<_>>(),
+        [
+            "action-flow-started",
+            "action-flow-step-completed",
+            "action-flow-step-completed",
+            "action-flow-step-completed"
+        ]
+    );
+
+    world.test.settle().await;
+    assert_eq!(world.test.column(open).await, ["pause waiting"]);
+    world.test.advance(DAY).await;
+    world.test.settle().await;
+    assert_eq!(world.test.column("SELECT status AS value FROM runs").await, ["completed"]);
+    assert_eq!(world.test.column("SELECT step_key AS value FROM run_steps ORDER BY finished_at, place").await.len(), 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_wait_ends_with_the_answer_it_asks_for() {
     let world = World::start().await;
     let answer = json!({ "value": "properties.values.choice", "op": "is", "to": "yes" });
