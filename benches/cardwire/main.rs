@@ -13,12 +13,14 @@
 mod deliveries;
 mod exports;
 mod feed;
+mod floor;
 mod flows;
 mod latency;
 mod load;
 mod page;
 mod receiver;
 mod report;
+mod scripts;
 mod start;
 mod startup;
 mod subject;
@@ -50,6 +52,9 @@ async fn main() {
     }
     if wanted("flows") {
         flows::run(&subject, &mut report).await;
+    }
+    if wanted("scripts") {
+        scripts::run(&subject, &mut report).await;
     }
     if wanted("webhooks") {
         webhooks::run(&subject, &mut report).await;

@@ -17,7 +17,7 @@ pub async fn run(subject: &Subject, report: &mut Report) {
     report.section(
         "`POST /start`: flows accepted per second",
         "16 connections for 6 s, every flow for another new customer. An answered flow is durable: customer, permanent \
-         idempotency key, run, token and `action-flow-started` event are committed. The flow engine sends the cards at \
+         idempotency key, start, run, token and `action-flow-started` event are committed. The flow engine sends the cards at \
          the same time on the same two cores. The peer is pgbench, which commits the same rows to tables of the same \
          form with 16 clients and prepared statements, and does nothing else.",
     );
@@ -97,13 +97,17 @@ DROP SCHEMA IF EXISTS peer CASCADE; CREATE SCHEMA peer;
 CREATE TABLE peer.customers (LIKE public.customers INCLUDING ALL);
 CREATE TABLE peer.invocations (LIKE public.invocations INCLUDING ALL);
 CREATE TABLE peer.runs (LIKE public.runs INCLUDING ALL);
+CREATE TABLE peer.starts (LIKE public.starts INCLUDING ALL);
 CREATE TABLE peer.tokens (LIKE public.tokens INCLUDING ALL);
 CREATE TABLE peer.events (LIKE public.events INCLUDING ALL);
 CREATE TABLE peer.sample AS SELECT 1 AS one;
 CREATE TABLE peer.customer AS SELECT * FROM public.customers LIMIT 1;
 CREATE TABLE peer.invocation AS SELECT * FROM public.invocations LIMIT 1;
 CREATE TABLE peer.run AS SELECT * FROM public.runs LIMIT 1;
-CREATE TABLE peer.token AS SELECT * FROM public.tokens LIMIT 1;
+CREATE TABLE peer.start AS SELECT * FROM public.starts LIMIT 1;
+CREATE TABLE peer.token AS SELECT (jsonb_populate_record(NULL::public.tokens, jsonb_build_object(
+    'environment_id', environment_id, 'run_id', id, 'step_key', 'offer', 'status', 'ready', 'lane', 2,
+    'wake_at', started_at, 'attempts', 0))).* FROM public.runs LIMIT 1;
 CREATE TABLE peer.event AS SELECT * FROM public.events WHERE name = 'action-flow-started' LIMIT 1;";
 
 /// One transaction with the rows of `size` starts: a copy of a real row each, with fresh keys.
@@ -113,7 +117,8 @@ fn peer_script(size: u64) -> String {
         ("customers", "customer", "id, user_id", "gen_random_uuid(), gen_random_uuid()::text"),
         ("invocations", "invocation", "customer_id, invocation_id", "gen_random_uuid(), gen_random_uuid()::text"),
         ("runs", "run", "id", "gen_random_uuid()"),
-        ("tokens", "token", "id", "gen_random_uuid()"),
+        ("starts", "start", "lifecycle_id", "gen_random_uuid()"),
+        ("tokens", "token", "run_id", "gen_random_uuid()"),
         ("events", "event", "id", "gen_random_uuid()"),
     ];
     for (table, source, columns, values) in fresh {
