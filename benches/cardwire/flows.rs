@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::floor;
+use crate::load::drive;
 use crate::report::{Report, millis, percentile};
 use crate::subject::Subject;
 
@@ -17,6 +18,8 @@ const TIMERS: i64 = 1_000_000;
 const LATE: usize = 2_000;
 const ROWS: usize = 1_000_000;
 const TAPS: usize = 200;
+/// So many groups of a hundred customers are asked for again.
+const KNOWN: u64 = 50;
 
 pub async fn run(subject: &Subject, report: &mut Report) {
     report.section(
@@ -26,7 +29,8 @@ pub async fn run(subject: &Subject, report: &mut Report) {
          it. The peer runs the same chain as a DBOS workflow \
          of three steps with 64 at once, whose cards are rows of one table, on the same Postgres. The floor inserts the \
          rows that those runs left into empty tables with the same indexes, from tables beside them, 200 runs in a \
-         transaction on two connections: it begins with the finished rows, and never deletes or changes one. Timers are rows of \
+         transaction on two connections: it begins with the finished rows, and never deletes or changes one. Accepted are starts of a flow that \
+         waits, from 16 connections; each is durable. Timers are rows of \
          waits that are not due. A file has one customer and one variable in each row, and its flow only waits, so \
          that the time is that of starting. The demo's webhook is disabled, so that no deliveries share the machine.",
     );
@@ -38,6 +42,10 @@ pub async fn run(subject: &Subject, report: &mut Report) {
     report.row("the floor: Postgres alone inserts the rows of as many runs, runs a second", format!("{floor:.0}"));
     if let Some(peer) = peer(subject) {
         report.row("the same chain on DBOS, runs a second", format!("{peer:.0} ({:.1} × as many here)", alone / peer));
+    }
+    for (name, customers) in [("new", u64::MAX), ("known", KNOWN)] {
+        let accepted = bench.accepted(customers).await;
+        report.row(&format!("starts accepted a second, 100 in a request, {name} customers"), format!("{accepted:.0}"));
     }
     bench.wait_for_a_million().await;
     let beside = bench.chains("beside", RUNS).await;
@@ -160,6 +168,24 @@ impl<'a> Bench<'a> {
              WHERE user_id LIKE 'chain-{name}-%' HAVING count(finished_at) = {runs}"
         );
         runs as f64 * 1e6 / (self.subject.count(&ended).await - began) as f64
+    }
+
+    /// Starts accepted a second, of the flow that waits: nothing is executed beside. There are so many groups of customers.
+    async fn accepted(&self, groups: u64) -> f64 {
+        let url = self.subject.path(&format!("action-flow/{}/start", self.waiting));
+        let (http, token) = (self.subject.http.clone(), self.events.clone());
+        let outcome = drive(16, Duration::from_secs(5), move |number| {
+            let (http, url, token) = (http.clone(), url.clone(), token.clone());
+            async move {
+                let group = number % groups;
+                let entry =
+                    |n: u64| json!({ "target": { "type": "user", "targetUserIds": format!("accepted-{group}-{n}") } });
+                let flows: Vec<Value> = (0..100).map(entry).collect();
+                let request = http.post(&url).bearer_auth(&token).json(&json!({ "flows": flows }));
+                assert_eq!(request.send().await.unwrap().status(), 200);
+            }
+        });
+        outcome.await.per_second * 100.0
     }
 
     /// Puts a million waits beside, by copying one that is real.

@@ -17,6 +17,7 @@ mod tx;
 
 use std::time::Duration;
 
+use ::deadpool::managed::QueueMode;
 use diesel_async::AsyncPgConnection;
 use diesel_async::pooled_connection::deadpool::{self, Object};
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod};
@@ -47,6 +48,8 @@ impl Pool {
             .max_size(size)
             .wait_timeout(Some(WAIT))
             .create_timeout(Some(WAIT))
+            // The one that was used last has its plans and caches at hand; the others make theirs when they are needed.
+            .queue_mode(QueueMode::Lifo)
             .runtime(::deadpool::Runtime::Tokio1)
             .build()
             .map(Pool)
