@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use cardwire::flows::Starter;
 use cardwire::worker::Worker;
+use diesel_async::RunQueryDsl;
 use serde_json::{Value, json};
 
 use super::stage::{Stage, offer};
@@ -249,6 +250,42 @@ async fn a_task_that_is_cancelled_starts_no_more() {
     assert_eq!(stage.column("SELECT id::text AS value FROM runs").await, [""; 0]);
     assert_eq!(stage.column("SELECT part::text AS value FROM flow_task_parts").await, [""; 0]);
     assert_eq!(stage.refused(cancel, json!({ "id": id })).await, ["conflict"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_is_cancelled_while_rows_are_started_undoes_them() {
+    let stage = Stage::set().await;
+    let flow = stage.flow(offer(&stage.template)).await;
+    let rows: String = (0..1_200).map(|row| format!("user-{row},{row}\n")).collect();
+    let csv = format!("target.targetUserIds,payload.variables.amount\n{rows}");
+    let id = upload(&stage, &flow, "csv-task", &csv).await.data()["taskId"].clone();
+    let (locked, begin) = tokio::sync::oneshot::channel();
+    let app = &stage.test.app;
+    let stopping = app.transact(async |tx| {
+        let lock = diesel::sql_query("LOCK TABLE invocations IN SHARE ROW EXCLUSIVE MODE");
+        lock.execute(&mut tx.conn()).await?;
+        locked.send(()).unwrap();
+        let waiting = "SELECT count(*)::text AS value FROM pg_locks
+             WHERE NOT granted AND relation = 'invocations'::regclass";
+        while stage.column(waiting).await != ["2"] {
+            tokio::task::yield_now().await;
+        }
+        let cancel = "mutation($id: ID!) { cancelFlowTask(id: $id) { task { status } } }";
+        stage.graphql(cancel, json!({ "id": id })).await;
+        Ok(())
+    });
+    let starting = async {
+        begin.await.unwrap();
+        Starter.run(app).await
+    };
+    let (stopped, started) = tokio::join!(stopping, starting);
+    stopped.unwrap();
+    started.unwrap();
+    stage.test.settle().await;
+    assert_eq!(stage.column("SELECT status AS value FROM flow_tasks").await, ["failed"]);
+    for table in ["runs", "customers", "events", "flow_task_parts"] {
+        assert_eq!(stage.column(&format!("SELECT count(*)::text AS value FROM {table}")).await, ["0"], "{table}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
