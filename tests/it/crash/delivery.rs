@@ -192,6 +192,12 @@ async fn a_database_that_breaks_away_loses_nothing() {
                 end_postgres(&directory);
             }
             torn.push(tokio::time::Instant::now());
+            // What is taken while the database is away cannot be noted before it is back.
+            let mut back = std::pin::pin!(database(&directory));
+            while tokio::time::timeout(UNACKNOWLEDGED / 4, &mut back).await.is_err() {
+                torn.push(tokio::time::Instant::now());
+            }
+            torn.push(tokio::time::Instant::now());
         }
         tokio::time::sleep(Duration::from_millis(1500)).await;
         running.set(false);
