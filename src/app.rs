@@ -125,6 +125,11 @@ impl App {
         self.0.pool.get().await
     }
 
+    /// A connection for reading feeds, which waits for no other work.
+    pub(crate) async fn read_feeds(&self) -> Result<Connection> {
+        self.0.pool.feeds().await
+    }
+
     pub fn wake(&self, work: Work) {
         self.0.wakes.ring(work);
     }

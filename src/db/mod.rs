@@ -18,12 +18,14 @@ mod tx;
 use std::time::Duration;
 
 use ::deadpool::managed::QueueMode;
-use diesel_async::AsyncPgConnection;
+use diesel::ConnectionError;
 use diesel_async::pooled_connection::deadpool::{self, Object};
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod};
+use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
+use futures_util::FutureExt;
 
 pub use constraint::{OnConstraint, violated};
-pub(crate) use prepared::Prepared;
+pub(crate) use prepared::{Placed, Prepared};
 pub use stored_json::StoredJson;
 pub use tx::Tx;
 
@@ -35,32 +37,65 @@ pub type Connection = Object<AsyncPgConnection>;
 /// How long a request waits for a free connection before it is told to come back.
 const WAIT: Duration = Duration::from_secs(10);
 
+/// What is said on a connection that reads feeds.
+///
+/// Their one statement asks by key alone, whatever it is asked, so one plan does for all. Left to itself Postgres
+/// plans it anew each time, because it expects more of an array that it cannot see: longer than reading a feed takes.
+const FEEDS: &str = "SET plan_cache_mode = force_generic_plan";
+
 /// The connections of this process.
 #[derive(Clone)]
-pub struct Pool(deadpool::Pool<AsyncPgConnection>);
+pub struct Pool {
+    all: deadpool::Pool<AsyncPgConnection>,
+    /// Those who follow feeds wait for nobody else's work.
+    feeds: deadpool::Pool<AsyncPgConnection>,
+}
 
 impl Pool {
+    /// At most `size` connections, and half as many that only read feeds.
     pub fn new(url: &str, size: usize) -> Result<Pool> {
-        let mut config = ManagerConfig::default();
-        config.recycling_method = RecyclingMethod::Fast;
-        let manager = AsyncDieselConnectionManager::new_with_config(url, config);
-        deadpool::Pool::builder(manager)
-            .max_size(size)
-            .wait_timeout(Some(WAIT))
-            .create_timeout(Some(WAIT))
-            // The one that was used last has its plans and caches at hand; the others make theirs when they are needed.
-            .queue_mode(QueueMode::Lifo)
-            .runtime(::deadpool::Runtime::Tokio1)
-            .build()
-            .map(Pool)
-            .map_err(Error::internal)
+        let mut feeds = ManagerConfig::default();
+        feeds.custom_setup = Box::new(|url| {
+            let url = url.to_owned();
+            async move {
+                let mut conn = AsyncPgConnection::establish(&url).await?;
+                conn.batch_execute(FEEDS).await.map_err(ConnectionError::CouldntSetupConfiguration)?;
+                Ok(conn)
+            }
+            .boxed()
+        });
+        Ok(Pool { all: connections(url, size, ManagerConfig::default())?, feeds: connections(url, size / 2, feeds)? })
     }
 
     pub async fn get(&self) -> Result<Connection> {
-        self.0.get().await.map_err(|error| Error::unavailable(1, error))
+        self.all.get().await.map_err(|error| Error::unavailable(1, error))
+    }
+
+    /// A connection for reading feeds.
+    pub async fn feeds(&self) -> Result<Connection> {
+        self.feeds.get().await.map_err(|error| Error::unavailable(1, error))
     }
 
     pub fn close(&self) {
-        self.0.close();
+        self.all.close();
+        self.feeds.close();
     }
+}
+
+fn connections(
+    url: &str,
+    size: usize,
+    mut config: ManagerConfig<AsyncPgConnection>,
+) -> Result<deadpool::Pool<AsyncPgConnection>> {
+    config.recycling_method = RecyclingMethod::Fast;
+    let manager = AsyncDieselConnectionManager::new_with_config(url, config);
+    deadpool::Pool::builder(manager)
+        .max_size(size)
+        .wait_timeout(Some(WAIT))
+        .create_timeout(Some(WAIT))
+        // The one that was used last has its plans and caches at hand; the others make theirs when they are needed.
+        .queue_mode(QueueMode::Lifo)
+        .runtime(::deadpool::Runtime::Tokio1)
+        .build()
+        .map_err(Error::internal)
 }

@@ -9,10 +9,16 @@ use serde_json::value::RawValue;
 #[derive(Clone, Debug, FromSqlRow)]
 pub struct StoredJson(pub Box<RawValue>);
 
+impl StoredJson {
+    /// The text of a `jsonb` value.
+    pub fn text<'a>(value: &'a PgValue<'_>) -> deserialize::Result<&'a [u8]> {
+        // The binary form is a version byte, always 1, and the text.
+        Ok(value.as_bytes().strip_prefix(&[1]).ok_or("unknown version of jsonb")?)
+    }
+}
+
 impl FromSql<Jsonb, Pg> for StoredJson {
     fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
-        // The binary form is a version byte, always 1, and the text.
-        let text = value.as_bytes().strip_prefix(&[1]).ok_or("unknown version of jsonb")?;
-        Ok(StoredJson(serde_json::from_slice(text)?))
+        Ok(StoredJson(serde_json::from_slice(StoredJson::text(&value)?)?))
     }
 }

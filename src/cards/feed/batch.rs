@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::channel::{Channel, Reading};
-use super::patch::{self, Comparison};
+use super::patch::Comparison;
 use super::read::{self, Wanted};
 use super::{Change, Cursor, View};
 use crate::app::App;
@@ -154,22 +154,12 @@ async fn answer(app: &App, asked: Vec<Asked>) {
 }
 
 async fn changes(app: &App, asked: &[Asked]) -> Result<Vec<Result<Change>>> {
-    let conn = app.read().await?;
     let places: Vec<_> = asked.iter().map(Asked::place).collect();
     let wanted: Vec<_> = places.iter().map(|(view, cursor)| (*view, Wanted::Since(cursor))).collect();
-    let readings = read::read_many(&conn, &wanted).await?;
-    let mut refused = Vec::new();
-    let mut comparisons = Vec::with_capacity(places.len());
-    for (number, ((view, cursor), reading)) in places.into_iter().zip(readings).enumerate() {
-        match reading {
-            Ok(reading) => comparisons.push(Comparison { view, cursor, reading }),
-            Err(error) => refused.push((number, error)),
-        }
-    }
-    let mut changes = patch::between(&conn, comparisons, app.clock().now()).await?;
-    // In ascending order, so that each insertion puts those behind it where they belong.
-    for (number, error) in refused {
-        changes.insert(number, Err(error));
-    }
-    Ok(changes)
+    let readings = {
+        let conn = app.read_feeds().await?;
+        read::read_many(&conn, &wanted, app.clock().now()).await?
+    };
+    let change = |((view, cursor), reading)| Comparison { view, cursor, reading: reading? }.change();
+    Ok(places.into_iter().zip(readings).map(change).collect())
 }

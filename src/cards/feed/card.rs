@@ -1,11 +1,14 @@
 //! A card as an app gets it: what was rendered and stored passes through as text.
 
+use diesel::deserialize::{self, FromSql, FromSqlRow};
+use diesel::pg::{Pg, PgValue};
+use diesel::sql_types::Jsonb;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::clock::Time;
 use crate::db::StoredJson;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ids::{CardId, LifecycleId};
 
 /// A card in a feed.
@@ -29,7 +32,7 @@ pub struct Card {
 }
 
 /// The stored definition, cut into its parts without being read.
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize, FromSqlRow)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Definition {
     pub top_card: Box<RawValue>,
@@ -39,9 +42,9 @@ pub(super) struct Definition {
     pub actions: Option<Box<RawValue>>,
 }
 
-impl Definition {
-    pub fn cut(stored: &StoredJson) -> Result<Definition> {
-        serde_json::from_str(stored.0.get()).map_err(Error::internal)
+impl FromSql<Jsonb, Pg> for Definition {
+    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Definition> {
+        Ok(serde_json::from_slice(StoredJson::text(&value)?)?)
     }
 }
 

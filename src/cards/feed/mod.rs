@@ -33,6 +33,7 @@ pub use token::Cursor;
 
 use std::sync::Arc;
 
+use self::read::{Reading, Wanted};
 use crate::access::SdkAccess;
 use crate::app::App;
 use crate::cards::filter::Filter;
@@ -92,7 +93,7 @@ pub enum Polled {
 
 /// Reads a feed. The key must be granted to the container.
 pub async fn page(app: &App, view: &View) -> Result<Page> {
-    let reading = read::read(&*app.read().await?, view, read::Wanted::Everything).await?;
+    let reading = read(app, view, Wanted::Everything).await?;
     reading.into_page()
 }
 
@@ -101,7 +102,7 @@ pub async fn poll(app: &App, view: &View, token: Option<&str>) -> Result<Polled>
     let Some(cursor) = token.and_then(|token| Cursor::open(app, view, token)) else {
         return page(app, view).await.map(Polled::Page);
     };
-    let reading = read::read(&*app.read().await?, view, read::Wanted::Since(&cursor)).await?;
+    let reading = read(app, view, Wanted::Since(&cursor)).await?;
     if reading.differs(&cursor) {
         return page(app, view).await.map(Polled::Page);
     }
@@ -110,7 +111,11 @@ pub async fn poll(app: &App, view: &View, token: Option<&str>) -> Result<Polled>
 
 /// Counts the cards of a feed.
 pub async fn counts(app: &App, view: &View) -> Result<Counts> {
-    Ok(read::read(&*app.read().await?, view, read::Wanted::Nothing).await?.counts())
+    Ok(read(app, view, Wanted::Nothing).await?.counts())
+}
+
+async fn read(app: &App, view: &View, wanted: Wanted<'_>) -> Result<Reading> {
+    read::read(&*app.read_feeds().await?, view, wanted, app.clock().now()).await
 }
 
 /// What changed since the cursor. The cursor of the answer is the one to follow next.

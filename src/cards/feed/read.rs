@@ -1,6 +1,7 @@
-//! The one statement that reads feeds: for each its head, container and cards as they are at one instant.
+//! The one statement that reads feeds: for each its head, container, cards and log as they are at one instant.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::time::Duration;
 
 use diesel::prelude::*;
 use diesel::sql_query;
@@ -10,11 +11,12 @@ use serde_json::Value;
 
 use super::card::{Card, Definition, or_empty};
 use super::{Counts, Cursor, Page, View};
+use crate::cards::feed_change::Op;
 use crate::cards::filter::Subject;
 use crate::clock::Time;
-use crate::db::{Prepared, StoredJson};
+use crate::db::{Placed, StoredJson};
 use crate::error::{Code, Error, Result};
-use crate::ids::{CardId, ContainerId, EnvId, Id, LifecycleId, StreamId, TemplateId};
+use crate::ids::{CardId, Id, LifecycleId, StreamId, TemplateId};
 
 /// Of which cards the content is read along.
 #[derive(Clone, Copy)]
@@ -30,8 +32,11 @@ pub(super) struct Reading {
     pub place: Place,
     /// The cards after filter and limit, in order.
     pub visible: Vec<Row>,
-    /// With a filter: the cards that it, or the limit behind it, keeps out.
+    /// Cards of the stream that the filter or the limit keeps out: with a filter all of them, without one those that the
+    /// client holds.
     pub hidden: Vec<Hidden>,
+    /// What happened since the cursor, if that is behind.
+    pub log: Log,
     total: i64,
 }
 
@@ -69,77 +74,98 @@ pub(super) struct Row {
     pub card: Option<Card>,
 }
 
-/// A container without cards is one row of nulls beside the place.
-#[derive(QueryableByName)]
+/// A row of the statement. A container without cards is one row of nulls beside the place.
+#[derive(Queryable)]
 struct Found {
     /// Which of the views it answers, from 1.
-    #[diesel(sql_type = BigInt)]
     number: i64,
-    #[diesel(sql_type = SqlUuid)]
-    stream_id: StreamId,
-    #[diesel(sql_type = BigInt)]
-    card_limit: i64,
-    #[diesel(sql_type = Bool)]
+    stream: StreamId,
+    limit: i64,
     exposed: bool,
-    #[diesel(sql_type = Bool)]
     granted: bool,
-    #[diesel(sql_type = BigInt)]
     epoch: i64,
-    #[diesel(sql_type = BigInt)]
     version: i64,
-    #[diesel(sql_type = BigInt)]
     mark: i64,
-    #[diesel(sql_type = Nullable<BigInt>)]
+    /// The version of the first change since the cursor.
+    earliest: Option<i64>,
+    changed: Option<Vec<CardId>>,
+    ops: Option<Vec<String>>,
     total: Option<i64>,
-    #[diesel(embed)]
-    card: FoundCard,
+    card: Option<FoundCard>,
 }
 
-#[derive(QueryableByName)]
+#[derive(Queryable)]
 struct FoundCard {
-    #[diesel(sql_type = Nullable<SqlUuid>)]
-    id: Option<CardId>,
-    #[diesel(sql_type = Nullable<SqlUuid>)]
-    template_id: Option<TemplateId>,
-    #[diesel(sql_type = Nullable<Text>)]
-    template_name: Option<String>,
-    #[diesel(sql_type = Nullable<SqlUuid>)]
-    lifecycle_id: Option<LifecycleId>,
-    #[diesel(sql_type = Nullable<SmallInt>)]
-    priority: Option<i16>,
-    #[diesel(sql_type = Nullable<Timestamptz>)]
-    active_since: Option<Time>,
-    #[diesel(sql_type = Nullable<Timestamptz>)]
-    created_at: Option<Time>,
-    #[diesel(sql_type = Nullable<Timestamptz>)]
-    updated_at: Option<Time>,
-    #[diesel(sql_type = Nullable<Timestamptz>)]
-    expires_at: Option<Time>,
-    #[diesel(sql_type = Nullable<Bool>)]
-    is_test: Option<bool>,
-    #[diesel(sql_type = Nullable<Bool>)]
-    unseen: Option<bool>,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    feed_version: Option<i64>,
-    #[diesel(sql_type = Nullable<Jsonb>)]
-    definition: Option<StoredJson>,
-    #[diesel(sql_type = Nullable<Jsonb>)]
+    id: CardId,
+    template: TemplateId,
+    template_name: String,
+    lifecycle: LifecycleId,
+    priority: i16,
+    active_since: Time,
+    created: Time,
+    updated: Time,
+    expires: Option<Time>,
+    is_test: bool,
+    unseen: bool,
+    feed_version: i64,
+    definition: Option<Definition>,
     runtime_variables: Option<StoredJson>,
-    #[diesel(sql_type = Nullable<Jsonb>)]
     metadata: Option<StoredJson>,
-    #[diesel(sql_type = Nullable<Jsonb>)]
     variables: Option<Value>,
-    #[diesel(sql_type = Nullable<Jsonb>)]
     detail: Option<Value>,
-    #[diesel(sql_type = Nullable<Jsonb>)]
     filter_metadata: Option<Value>,
 }
 
-/// Without a filter the limit is the database's; with one, every card of the stream is looked at. The cards that the
-/// clients hold come in one array, from which each view has a slice.
+/// The columns of [`Found`], in the order of the statement.
+type Columns = (
+    BigInt,
+    SqlUuid,
+    BigInt,
+    Bool,
+    Bool,
+    BigInt,
+    BigInt,
+    BigInt,
+    Nullable<BigInt>,
+    Nullable<Array<SqlUuid>>,
+    Nullable<Array<Text>>,
+    Nullable<BigInt>,
+    Nullable<CardColumns>,
+);
+
+type CardColumns = (
+    SqlUuid,
+    SqlUuid,
+    Text,
+    SqlUuid,
+    SmallInt,
+    Timestamptz,
+    Timestamptz,
+    Timestamptz,
+    Nullable<Timestamptz>,
+    Bool,
+    Bool,
+    BigInt,
+    Nullable<Jsonb>,
+    Nullable<Jsonb>,
+    Nullable<Jsonb>,
+    Nullable<Jsonb>,
+    Nullable<Jsonb>,
+    Nullable<Jsonb>,
+);
+
+/// Without a filter the limit is the database's, beyond which it gives only what the client holds; with one, every card
+/// of the stream is looked at. The cards that the clients hold come in one array, from which each view has a slice. The
+/// log stands in the first row of a view whose client is behind.
 const STATEMENT: &str = "
     SELECT asked.number, place.stream_id, place.card_limit, place.exposed, place.granted, place.epoch, place.version,
-        place.mark, card.*
+        place.mark, log.earliest, log.cards, log.ops, card.total, card.id, card.template_id, card.template_name,
+        card.lifecycle_id, card.priority, card.active_since, card.created_at, card.updated_at, card.expires_at,
+        card.is_test, card.unseen, card.feed_version,
+        CASE WHEN w.wanted THEN card.definition END, CASE WHEN w.wanted THEN card.runtime_variables END,
+        CASE WHEN w.wanted AND place.exposed THEN card.metadata END,
+        CASE WHEN asked.reads_values THEN card.variables END, CASE WHEN asked.reads_values THEN card.detail END,
+        CASE WHEN asked.reads_values THEN card.metadata END
     FROM UNNEST($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::bool[], $7::bool[], $8::bigint[],
             $9::int[], $10::int[], $11::bool[]) WITH ORDINALITY
         AS asked (environment_id, customer_id, container_id, sdk_key_id, platform, unfiltered, contents, version,
@@ -158,36 +184,44 @@ const STATEMENT: &str = "
         WHERE k.environment_id = asked.environment_id AND k.id = asked.container_id
     ) place
     LEFT JOIN LATERAL (
-        SELECT c.id, c.template_id, c.template_name, c.lifecycle_id, c.priority, c.active_since, c.created_at,
-            c.updated_at, c.expires_at, c.is_test, c.unseen, c.feed_version, count(*) OVER () AS total,
-            CASE WHEN w.wanted THEN c.definition END AS definition,
-            CASE WHEN w.wanted THEN c.runtime_variables END AS runtime_variables,
-            CASE WHEN w.wanted AND place.exposed THEN c.metadata END AS metadata,
-            CASE WHEN asked.reads_values THEN c.variables END AS variables,
-            CASE WHEN asked.reads_values THEN c.detail END AS detail,
-            CASE WHEN asked.reads_values THEN c.metadata END AS filter_metadata
+        SELECT c.*, count(*) OVER () AS total,
+            row_number() OVER (ORDER BY c.priority, c.active_since DESC, c.created_at DESC, c.id) AS position
         FROM cards c
-        CROSS JOIN LATERAL (SELECT asked.contents AND (c.feed_version > asked.version
-            OR c.id <> ALL (($12::uuid[])[asked.held_from:asked.held_to])) AS wanted) w
         WHERE c.environment_id = asked.environment_id AND c.customer_id = asked.customer_id AND c.status = 'active'
             AND (asked.platform IS NULL OR asked.platform = ANY (c.target_platforms))
             AND (place.built_in OR place.stream_id = ANY (c.stream_ids)
                 OR (c.stream_ids IS NULL AND EXISTS (SELECT FROM stream_templates t
                     WHERE t.environment_id = asked.environment_id AND t.stream_id = place.stream_id
                         AND t.template_id = c.template_id)))
-        ORDER BY c.priority, c.active_since DESC, c.created_at DESC, c.id
-        LIMIT CASE WHEN asked.unfiltered THEN place.card_limit END
-    ) card ON place.granted
-    ORDER BY asked.number, card.priority, card.active_since DESC, card.created_at DESC, card.id";
+    ) card ON place.granted AND (NOT asked.unfiltered OR card.position <= place.card_limit
+        OR card.id = ANY (($12::uuid[])[asked.held_from:asked.held_to]))
+    CROSS JOIN LATERAL (SELECT asked.contents AND (card.feed_version > asked.version
+        OR card.id <> ALL (($12::uuid[])[asked.held_from:asked.held_to])) AS wanted) w
+    CROSS JOIN LATERAL (
+        SELECT min(f.version) AS earliest, array_agg(f.card_id ORDER BY f.version) AS cards,
+            array_agg(f.op ORDER BY f.version) AS ops
+        FROM feed_changes f
+        WHERE asked.version >= 0 AND asked.version < place.version AND COALESCE(card.position, 1) = 1
+            AND f.environment_id = asked.environment_id AND f.customer_id = asked.customer_id
+            AND f.version > asked.version AND f.created_at >= $13
+    ) log
+    ORDER BY asked.number, card.position";
+
+/// Changes are looked for this far back. Their table is cut into days, and most need only one looked at.
+const LOGGED: Duration = Duration::from_secs(24 * 3600);
 
 /// Reads the feed of a view. Unknown containers are `not_found`, others `key_not_granted`.
-pub(super) async fn read(conn: &AsyncPgConnection, view: &View, wanted: Wanted<'_>) -> Result<Reading> {
-    let reading = read_many(conn, &[(view, wanted)]).await?.pop();
+pub(super) async fn read(conn: &AsyncPgConnection, view: &View, wanted: Wanted<'_>, now: Time) -> Result<Reading> {
+    let reading = read_many(conn, &[(view, wanted)], now).await?.pop();
     reading.ok_or_else(|| Error::internal("a view was not answered"))?
 }
 
 /// Reads the feeds of some views, each as [`read`] does.
-pub(super) async fn read_many(conn: &AsyncPgConnection, asked: &[(&View, Wanted<'_>)]) -> Result<Vec<Result<Reading>>> {
+pub(super) async fn read_many(
+    conn: &AsyncPgConnection,
+    asked: &[(&View, Wanted<'_>)],
+    now: Time,
+) -> Result<Vec<Result<Reading>>> {
     let each = |column: fn(&View) -> uuid::Uuid| asked.iter().map(|(view, _)| column(view)).collect::<Vec<_>>();
     let (mut held, mut slices): (Vec<CardId>, Vec<(i32, i32)>) = (Vec::new(), Vec::with_capacity(asked.len()));
     for (_, wanted) in asked {
@@ -215,87 +249,44 @@ pub(super) async fn read_many(conn: &AsyncPgConnection, asked: &[(&View, Wanted<
         .bind::<Array<Integer>, _>(held_from)
         .bind::<Array<Integer>, _>(held_to)
         .bind::<Array<Bool>, _>(asked.iter().map(|(view, _)| view.filter.reads_values()).collect::<Vec<_>>())
-        .bind::<Array<SqlUuid>, _>(held);
-    let found: Vec<Found> = Prepared(statement).load(&mut &*conn).await?;
+        .bind::<Array<SqlUuid>, _>(held)
+        .bind::<Timestamptz, _>(now.minus(LOGGED));
+    let found: Vec<Found> = Placed::<_, Columns>::new(statement).load(&mut &*conn).await?;
     let mut found = found.into_iter().peekable();
     let readings = asked.iter().zip(1_i64..).map(|((view, _), number)| {
-        let rows = std::iter::from_fn(|| found.next_if(|row| row.number == number));
-        Reading::new(view, rows.collect())
+        // Those of a view that is refused are passed over too.
+        let rows: Vec<Found> = std::iter::from_fn(|| found.next_if(|row| row.number == number)).collect();
+        Reading::new(view, rows.into_iter())
     });
     Ok(readings.collect())
 }
 
-/// Cards that a client of a view held and does not see any more.
-pub(super) struct Gone<'a> {
-    pub view: &'a View,
-    pub cards: Vec<CardId>,
-}
-
-/// Those of the cards that are active in the stream of their view, whatever its limit.
-pub(super) async fn still_in_stream(
-    conn: &AsyncPgConnection,
-    gone: &[Gone<'_>],
-) -> Result<HashSet<(ContainerId, CardId)>> {
-    #[derive(QueryableByName)]
-    struct Present {
-        #[diesel(sql_type = SqlUuid)]
-        container_id: ContainerId,
-        #[diesel(sql_type = SqlUuid)]
-        id: CardId,
-    }
-    let mut columns: (Vec<EnvId>, Vec<ContainerId>, Vec<CardId>) = Default::default();
-    for gone in gone {
-        for card in &gone.cards {
-            columns.0.push(gone.view.env);
-            columns.1.push(gone.view.container);
-            columns.2.push(*card);
-        }
-    }
-    if columns.0.is_empty() {
-        return Ok(HashSet::new());
-    }
-    let statement = sql_query(
-        "SELECT gone.container_id, c.id
-         FROM UNNEST($1::uuid[], $2::uuid[], $3::uuid[]) AS gone (environment_id, container_id, card_id)
-         JOIN cards c ON c.environment_id = gone.environment_id AND c.id = gone.card_id
-         JOIN containers k ON k.environment_id = gone.environment_id AND k.id = gone.container_id
-         JOIN streams s ON s.environment_id = k.environment_id AND s.id = k.stream_id
-         WHERE c.status = 'active'
-            AND (s.built_in OR s.id = ANY (c.stream_ids)
-                OR (c.stream_ids IS NULL AND EXISTS (SELECT FROM stream_templates t
-                    WHERE t.environment_id = c.environment_id AND t.stream_id = s.id
-                        AND t.template_id = c.template_id)))",
-    )
-    .bind::<Array<SqlUuid>, _>(columns.0)
-    .bind::<Array<SqlUuid>, _>(columns.1)
-    .bind::<Array<SqlUuid>, _>(columns.2);
-    let present: Vec<Present> = Prepared(statement).load(&mut &*conn).await?;
-    Ok(present.into_iter().map(|card| (card.container_id, card.id)).collect())
-}
-
 impl Reading {
-    fn new(view: &View, found: Vec<Found>) -> Result<Reading> {
-        let first = found.as_slice().first().ok_or_else(|| Error::not_found("stream container"))?;
+    fn new(view: &View, found: impl Iterator<Item = Found>) -> Result<Reading> {
+        let mut found = found.peekable();
+        let first = found.peek_mut().ok_or_else(|| Error::not_found("stream container"))?;
         if !first.granted {
             return Err(Error::new(Code::KeyNotGranted, "the API key is not granted to this container"));
         }
         let place = Place {
-            stream: first.stream_id,
-            limit: first.card_limit,
+            stream: first.stream,
+            limit: first.limit,
             epoch: first.epoch,
             version: first.version,
             mark: first.mark,
             exposed: first.exposed,
         };
-        let mut reading = Reading { place, visible: Vec::new(), hidden: Vec::new(), total: first.total.unwrap_or(0) };
+        let (changed, ops) = (first.changed.take().unwrap_or_default(), first.ops.take().unwrap_or_default());
+        let log = Log::new(first.earliest, changed.into_iter().zip(&ops));
+        let (visible, hidden, total) = (Vec::new(), Vec::new(), first.total.unwrap_or(0));
+        let mut reading = Reading { place, visible, hidden, log, total };
         let limit = usize::try_from(place.limit).unwrap_or(usize::MAX);
-        for row in found {
-            let Some(id) = row.card.id else { continue };
-            let matches = row.card.matches(view)?;
+        for card in found.filter_map(|row| row.card) {
+            let matches = card.matches(view);
             if matches && reading.visible.len() < limit {
-                reading.visible.push(row.card.into_row(place.exposed)?);
+                reading.visible.push(card.into_row(place.exposed)?);
             } else {
-                reading.hidden.push(Hidden { id, matches });
+                reading.hidden.push(Hidden { id: card.id, matches });
             }
         }
         Ok(reading)
@@ -350,51 +341,66 @@ impl Row {
 }
 
 impl FoundCard {
-    fn matches(&self, view: &View) -> Result<bool> {
-        if view.filter.is_empty() {
-            return Ok(true);
-        }
+    fn matches(&self, view: &View) -> bool {
         let null = Value::Null;
-        Ok(view.filter.matches(&Subject {
-            id: given(self.id)?,
-            template: given(self.template_id)?,
-            template_name: self.template_name.as_deref().unwrap_or_default(),
-            priority: given(self.priority)?,
-            created: given(self.created_at)?,
-            variables: self.variables.as_ref().unwrap_or(&null),
-            payload: self.detail.as_ref().unwrap_or(&null),
-            metadata: self.filter_metadata.as_ref().unwrap_or(&null),
-        }))
+        view.filter.is_empty()
+            || view.filter.matches(&Subject {
+                id: self.id,
+                template: self.template,
+                template_name: &self.template_name,
+                priority: self.priority,
+                created: self.created,
+                variables: self.variables.as_ref().unwrap_or(&null),
+                payload: self.detail.as_ref().unwrap_or(&null),
+                metadata: self.filter_metadata.as_ref().unwrap_or(&null),
+            })
     }
 
     fn into_row(self, exposed: bool) -> Result<Row> {
-        let card = match (&self.definition, self.runtime_variables) {
-            (Some(definition), Some(runtime_variables)) => {
-                let definition = Definition::cut(definition)?;
-                Some(Card {
-                    id: given(self.id)?,
-                    created: given(self.created_at)?,
-                    lifecycle: given(self.lifecycle_id)?,
-                    priority: given(self.priority)?,
-                    active_since: given(self.active_since)?,
-                    updated: given(self.updated_at)?,
-                    expires: self.expires_at,
-                    is_test: given(self.is_test)?,
-                    unseen: given(self.unseen)?,
-                    top_card: StoredJson(definition.top_card),
-                    subviews: or_empty(definition.subviews, "[]")?,
-                    actions: or_empty(definition.actions, "{}")?,
-                    runtime_variables,
-                    payload: self.metadata.filter(|_| exposed),
-                })
-            }
+        let card = match (self.definition, self.runtime_variables) {
+            (Some(definition), Some(runtime_variables)) => Some(Card {
+                id: self.id,
+                created: self.created,
+                lifecycle: self.lifecycle,
+                priority: self.priority,
+                active_since: self.active_since,
+                updated: self.updated,
+                expires: self.expires,
+                is_test: self.is_test,
+                unseen: self.unseen,
+                top_card: StoredJson(definition.top_card),
+                subviews: or_empty(definition.subviews, "[]")?,
+                actions: or_empty(definition.actions, "{}")?,
+                runtime_variables,
+                payload: self.metadata.filter(|_| exposed),
+            }),
             _ => None,
         };
-        Ok(Row { id: given(self.id)?, feed_version: given(self.feed_version)?, unseen: given(self.unseen)?, card })
+        Ok(Row { id: self.id, feed_version: self.feed_version, unseen: self.unseen, card })
     }
 }
 
-/// A column that is null only in the row of a container without cards.
-fn given<T>(column: Option<T>) -> Result<T> {
-    column.ok_or_else(|| Error::internal("a card was read without a column it must have"))
+/// What happened to each card since the version that a client holds.
+#[derive(Default)]
+pub(super) struct Log {
+    last: HashMap<CardId, Op>,
+    earliest: Option<i64>,
+}
+
+impl Log {
+    /// In the order in which it happened. What a later version of this server has logged is passed over.
+    fn new<'a>(earliest: Option<i64>, changes: impl Iterator<Item = (CardId, &'a String)>) -> Log {
+        let last = changes.filter_map(|(card, op)| Some((card, Op::parse(op)?))).collect();
+        Log { last, earliest }
+    }
+
+    /// Whether nothing between `version` and the first change is missing.
+    pub fn reaches(&self, version: i64) -> bool {
+        self.earliest.is_some_and(|earliest| earliest == version + 1)
+    }
+
+    /// The last thing that happened to the card.
+    pub fn last(&self, card: CardId) -> Option<Op> {
+        self.last.get(&card).copied()
+    }
 }
