@@ -38,7 +38,10 @@ impl Tx {
         }
         // The connection is good for others now.
         drop(self.conn.take());
-        Ok(std::mem::take(&mut self.announcements).into_iter().collect())
+        let mut announcements: Vec<_> = std::mem::take(&mut self.announcements).into_iter().collect();
+        // Who looks at a screen comes before workers, who take what they are told to the same processors.
+        announcements.sort_by_key(|announcement| matches!(announcement, Announcement::Wake(_)));
+        Ok(announcements)
     }
 
     pub(crate) async fn roll_back(mut self) -> Result<()> {
