@@ -25,6 +25,16 @@ pub enum Announcement {
     Wake(Work),
 }
 
+/// What became of a message for somebody who may not be able to take it now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pushed {
+    Sent,
+    /// It was taken over, and goes out when the peer reads on.
+    Queued,
+    /// Nothing of it was taken over.
+    Refused,
+}
+
 /// The kinds of work that workers and followers wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Work {

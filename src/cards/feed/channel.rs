@@ -2,9 +2,10 @@
 //!
 //! Cast: a [`Channel`] is one view, held by whoever follows it. It knows how far it has read, and keeps the latest
 //! [`Step`]s. When its bell rings it waits for a [`Reading`], and its followers hear of what that found. A follower has
-//! a [`Cursor`] and no queue: when it can take something it asks what leads from its cursor to now. One step is handed
-//! out as it is, several are merged into one. Whoever stands where no kept step begins is served from the database,
-//! so a channel is never needed to be right, only to be fast.
+//! a [`Cursor`] and no queue: while it stands where the channel stands it may [`rest`](super::rest) and is told the next
+//! step; else, when it can take something, it asks what leads from its cursor to now. One step is handed out as it is,
+//! several are merged into one. Whoever stands where no kept step begins is served from the database, so a channel is
+//! never needed to be right, only to be fast.
 //!
 //! Bells ring before reading is done, never after: a ring during a reading asks for another one.
 
@@ -16,6 +17,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::batch::Batches;
+use super::rest::{Rest, Slot, Tell};
 use super::{Change, Cursor, Patch, Removal, ResyncReason, Upsert, UpsertReason, View};
 use crate::app::App;
 use crate::error::{Error, Result};
@@ -24,6 +26,8 @@ use crate::realtime::Listener;
 
 /// Steps that are kept for followers that are behind.
 const RING: usize = 32;
+/// Followers that are told one after another. More are told by several tasks, so that none holds up the others' feeds.
+const TOLD_TOGETHER: usize = 64;
 
 /// The channels of this process. Cheap to clone.
 #[derive(Clone, Default)]
@@ -119,8 +123,10 @@ struct State {
     /// Where the newest step leads.
     at: Option<Cursor>,
     steps: VecDeque<Arc<Step>>,
-    /// How often the followers were told to look.
+    /// How often there was something to look at.
     news: u64,
+    /// Those who stand where the newest step leads, and some who have left.
+    resting: Vec<Arc<Slot>>,
     /// Why there is nothing to follow.
     refusal: Option<Error>,
     turn: Turn,
@@ -148,7 +154,7 @@ impl Channel {
     }
 
     /// Says what a follower has read by itself, which covers these rings. Gives the news that it knows by that.
-    pub fn begin(self: &Arc<Self>, app: &App, cursor: &Cursor, covered: u64) -> u64 {
+    pub fn begin(self: &Arc<Self>, app: &App, cursor: &Cursor, covered: u64) -> Option<u64> {
         let known = {
             let mut state = self.state.lock();
             if state.at.is_none() {
@@ -157,8 +163,7 @@ impl Channel {
                 self.listener.has_read(cursor.version());
             }
             let here = state.at.as_ref().is_some_and(|at| cursor.holds_what(at));
-            // Who stands elsewhere looks at once.
-            if here { state.news } else { state.news.wrapping_sub(1) }
+            here.then_some(state.news)
         };
         if self.rung() > covered {
             self.ring(app);
@@ -166,8 +171,26 @@ impl Channel {
         known
     }
 
-    /// Waits for news after those that the follower knows, and says what leads from its cursor to now.
-    pub async fn next(self: &Arc<Self>, app: &App, cursor: &Cursor, known: &mut u64) -> Result<Told> {
+    /// Lets a follower rest that knows the news so far. `None`: there are others, at which it must look.
+    pub fn rest(&self, cursor: &Cursor, known: Option<u64>, tell: Tell) -> Option<Rest> {
+        let mut state = self.state.lock();
+        if known != Some(state.news) {
+            return None;
+        }
+        if state.resting.len() == state.resting.capacity() {
+            state.resting.retain(|slot| slot.rests());
+            // Most channels have one follower.
+            let more = state.resting.len().max(1);
+            state.resting.reserve_exact(more);
+        }
+        let slot = Arc::new(Slot::new(cursor.clone(), tell));
+        state.resting.push(slot.clone());
+        Some(Rest(slot))
+    }
+
+    /// Waits for news after those that the follower knows, and says what leads from its cursor to now. A follower that
+    /// knows none looks at once.
+    pub async fn next(self: &Arc<Self>, app: &App, cursor: &Cursor, known: &mut Option<u64>) -> Result<Told> {
         loop {
             let mut news = pin!(self.news.notified());
             // From here on nothing is missed, also before the first poll.
@@ -180,20 +203,30 @@ impl Channel {
             }
             news.await;
         }
-        Ok(match super::follow(app, &self.view, cursor).await? {
-            Change::Nothing { cursor, .. } => Told::Nothing(cursor),
-            Change::Patch(patch) => Told::Step(Arc::new(Step::new(cursor.clone(), patch))),
-            Change::Resync(reason) => Told::Resync(reason),
-        })
+        let covered = self.rung();
+        // Boxed, so that who only waits does not keep the memory of what happens rarely.
+        let (told, cursor) = match Box::pin(super::follow(app, &self.view, cursor)).await? {
+            Change::Nothing { cursor, .. } => (Told::Nothing(cursor.clone()), cursor),
+            Change::Patch(patch) => {
+                let next = patch.cursor.clone();
+                (Told::Step(Arc::new(Step::new(cursor.clone(), patch))), next)
+            }
+            Change::Resync(reason) => return Ok(Told::Resync(reason)),
+        };
+        // A channel that stands nowhere stands here now, else nothing would be read for it.
+        if self.state.lock().at.is_none() {
+            *known = self.begin(app, &cursor, covered);
+        }
+        Ok(told)
     }
 
     /// `None`: no news. `Some(None)`: no kept step begins at this cursor.
-    fn look(self: &Arc<Self>, cursor: &Cursor, known: &mut u64) -> Option<Result<Option<Told>>> {
+    fn look(self: &Arc<Self>, cursor: &Cursor, known: &mut Option<u64>) -> Option<Result<Option<Told>>> {
         let mut state = self.state.lock();
-        if state.news == *known {
+        if *known == Some(state.news) {
             return None;
         }
-        *known = state.news;
+        *known = Some(state.news);
         match &state.refusal {
             Some(refusal) => Some(Err(refusal.for_another())),
             None => {
@@ -236,7 +269,13 @@ impl Channel {
         let mut state = self.state.lock();
         let again = state.turn == Turn::Again;
         state.turn = if again { Turn::Waiting } else { Turn::Idle };
-        if state.take(from, change) {
+        let found = state.take(from, change);
+        let resting = match &found {
+            Found::Nothing => Vec::new(),
+            Found::Step(_) => state.resting.clone(),
+            Found::Break => std::mem::take(&mut state.resting),
+        };
+        if !matches!(found, Found::Nothing) {
             state.news = state.news.wrapping_add(1);
             metrics::histogram!("cardwire_feed_lag_seconds").record(self.listener.since_rung().as_secs_f64());
         }
@@ -245,8 +284,38 @@ impl Channel {
         }
         drop(state);
         self.news.notify_waiters();
+        match found {
+            Found::Nothing => {}
+            Found::Step(step) => self.tell(&step, &resting),
+            Found::Break => resting.iter().for_each(|slot| slot.rouse()),
+        }
         if again {
             self.home.batches.channel(app, self.clone());
+        }
+    }
+
+    /// Tells those who rest.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a follower that is not told is found behind at the next step, and then looks for itself"
+    )]
+    fn tell(self: &Arc<Self>, step: &Arc<Step>, resting: &[Arc<Slot>]) {
+        if resting.len() > TOLD_TOGETHER {
+            for slots in resting.chunks(TOLD_TOGETHER) {
+                let (step, slots) = (step.clone(), slots.to_vec());
+                tokio::spawn(async move {
+                    for slot in slots {
+                        slot.tell(&step);
+                    }
+                });
+            }
+            return;
+        }
+        let told = resting.iter().filter(|slot| slot.tell(step)).count();
+        // Whoever reads holds the channel too.
+        if told + 1 >= Arc::strong_count(self) {
+            // Nobody will ask for what all have.
+            self.state.lock().steps.clear();
         }
     }
 }
@@ -283,29 +352,38 @@ impl Drop for Reading {
     }
 }
 
+/// What a reading found.
+enum Found {
+    Nothing,
+    Step(Arc<Step>),
+    /// Nothing leads from what was to what is: everybody looks for themselves.
+    Break,
+}
+
 impl State {
-    /// Keeps what a reading found. Tells whether it is news.
-    fn take(&mut self, from: &Cursor, change: Result<Change>) -> bool {
+    /// Keeps what a reading found.
+    fn take(&mut self, from: &Cursor, change: Result<Change>) -> Found {
         match change {
             Ok(Change::Nothing { cursor, .. }) => {
                 self.at = Some(cursor);
-                return false;
+                return Found::Nothing;
             }
             Ok(Change::Patch(patch)) => {
                 self.at = Some(patch.cursor.clone());
-                self.steps.push_back(Arc::new(Step::new(from.clone(), patch)));
+                let step = Arc::new(Step::new(from.clone(), patch));
+                self.steps.push_back(step.clone());
                 if self.steps.len() > RING {
                     self.steps.pop_front();
                 }
-                return true;
+                return Found::Step(step);
             }
             Ok(Change::Resync(_)) => {}
             Err(error) => self.refusal = Some(error),
         }
-        // Nothing is kept that could be wrong: everybody looks for themselves.
+        // Nothing is kept that could be wrong.
         self.at = None;
         self.steps.clear();
-        true
+        Found::Break
     }
 
     /// `None`: no kept step begins at this cursor.

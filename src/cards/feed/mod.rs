@@ -21,6 +21,7 @@ mod channel;
 mod metrics;
 mod patch;
 mod read;
+mod rest;
 mod sweep;
 mod token;
 
@@ -28,6 +29,7 @@ pub use card::Card;
 pub use channel::{Channel, Channels, Step, Told};
 pub use metrics::{Metrics, UserMetrics, user_metrics};
 pub use patch::{Change, Patch, Removal, RemovalReason, ResyncReason, Upsert, UpsertReason};
+pub use rest::{Rest, Tell};
 pub use sweep::Sweeper;
 pub use token::Cursor;
 

@@ -7,17 +7,54 @@ use futures_util::stream::{Stream, StreamExt, unfold};
 use super::feed::{FeedPatch, FeedResync, FeedSnapshot, FeedUpdate};
 use super::written;
 use crate::app::App;
-use crate::cards::feed::{self, Change, Channel, Cursor, Page, Patch, Step, Told};
-use crate::error::Result;
-use crate::graphql::transport::{Handover, Texts};
+use crate::cards::feed::{self, Change, Channel, Cursor, Page, Patch, Rest, Step, Told, View};
+use crate::error::{Error, Result};
+use crate::graphql::transport::{Handover, Outlet, Root, Texts};
+use crate::realtime::Pushed;
 
 /// What a subscription says next.
 pub struct Follower {
     app: App,
     channel: Arc<Channel>,
     /// News of the channel that this follower knows.
-    known: u64,
+    known: Option<u64>,
     next: Next,
+    /// How its messages are written, where the engine does not.
+    form: Option<Arc<Form>>,
+}
+
+/// How the messages of a follower are written, and where they go out.
+struct Form {
+    app: App,
+    view: Arc<View>,
+    root: Arc<Root>,
+    /// Operations with the same number ask for the same.
+    number: u64,
+    outlet: Option<Outlet>,
+}
+
+impl Form {
+    /// A step as text, made once for all who are told the same.
+    fn text(&self, step: &Step) -> Result<Arc<str>> {
+        if let Some(text) = step.form(self.number) {
+            return Ok(text);
+        }
+        let text: Arc<str> = written::data(&patch(&self.app, &self.view, step), &self.root)?.into();
+        step.keep_form(self.number, text.clone());
+        Ok(text)
+    }
+
+    fn push(&self, step: &Step) -> Pushed {
+        match (&self.outlet, self.text(step)) {
+            (Some(outlet), Ok(text)) => outlet.push(&text),
+            // The follower meets the error where it can tell of it.
+            (None, _) | (_, Err(_)) => Pushed::Refused,
+        }
+    }
+}
+
+fn patch(app: &App, view: &View, step: &Step) -> FeedUpdate {
+    FeedUpdate::Patch(FeedPatch::new(&step.patch, step.patch.cursor.seal(app, view)))
 }
 
 pub enum Next {
@@ -38,7 +75,7 @@ enum Message {
 
 impl Follower {
     pub fn new(app: App, channel: Arc<Channel>, next: Next) -> Follower {
-        Follower { app, channel, known: 0, next }
+        Follower { app, channel, known: None, next, form: None }
     }
 
     /// The messages as values, for the engine to write.
@@ -46,7 +83,7 @@ impl Follower {
         unfold(self, |mut follower| async {
             let update = match follower.message().await? {
                 Ok(Message::Own(update)) => Ok(update),
-                Ok(Message::Step(step)) => Ok(follower.patch(&step)),
+                Ok(Message::Step(step)) => Ok(patch(&follower.app, follower.channel.view(), &step)),
                 Err(error) => Err(error.into()),
             };
             Some((update, follower))
@@ -54,38 +91,28 @@ impl Follower {
     }
 
     /// The messages as the operation asks for them.
-    pub fn texts(self, handover: &Handover) -> Texts {
-        let handover = handover.clone();
-        let texts = unfold((self, handover), |(mut follower, handover)| async {
+    pub fn texts(mut self, handover: &Handover) -> Texts {
+        let form = Form {
+            app: self.app.clone(),
+            view: self.channel.view().clone(),
+            root: handover.root.clone(),
+            number: handover.form,
+            outlet: handover.outlet(),
+        };
+        let form = Arc::new(form);
+        self.form = Some(form.clone());
+        let texts = unfold((self, form), |(mut follower, form)| async {
             let text = match follower.message().await? {
-                Ok(message) => follower.text(message, &handover),
+                Ok(Message::Own(update)) => written::data(&update, &form.root).map(Arc::from).map_err(Error::from),
+                Ok(Message::Step(step)) => form.text(&step),
                 Err(error) => Err(error),
             };
-            Some((text, (follower, handover)))
+            if text.is_err() {
+                follower.next = Next::End;
+            }
+            Some((text, (follower, form)))
         });
         texts.boxed()
-    }
-
-    /// A step that others are told in the same form is written once.
-    fn text(&self, message: Message, Handover { root, form, .. }: &Handover) -> Result<Arc<str>> {
-        let step = match message {
-            Message::Own(update) => return Ok(written::data(&update, root)?.into()),
-            Message::Step(step) => step,
-        };
-        if let Some(text) = step.form(*form) {
-            return Ok(text);
-        }
-        let text: Arc<str> = written::data(&self.patch(&step), root)?.into();
-        // What only one follower is told need not be kept.
-        if Arc::strong_count(&self.channel) > 1 {
-            step.keep_form(*form, text.clone());
-        }
-        Ok(text)
-    }
-
-    fn patch(&self, step: &Step) -> FeedUpdate {
-        let token = step.patch.cursor.seal(&self.app, self.channel.view());
-        FeedUpdate::Patch(FeedPatch::new(&step.patch, token))
     }
 
     /// The next message; waits for it. An error is the last one.
@@ -140,6 +167,10 @@ impl Follower {
     /// Waits until something changes that shows here.
     async fn follow(&mut self, mut cursor: Cursor) -> Result<Message> {
         loop {
+            if let Some(rest) = self.rest(&cursor) {
+                cursor = rest.left().await;
+                self.known = None;
+            }
             match self.channel.next(&self.app, &cursor, &mut self.known).await? {
                 Told::Nothing(moved) => cursor = moved,
                 Told::Resync(reason) => return Ok(self.resync(reason)),
@@ -149,6 +180,12 @@ impl Follower {
                 }
             }
         }
+    }
+
+    /// While this waits, steps go out without it.
+    fn rest(&self, cursor: &Cursor) -> Option<Rest> {
+        let form = self.form.as_ref().filter(|form| form.outlet.is_some())?.clone();
+        self.channel.rest(cursor, self.known, Box::new(move |step| form.push(step)))
     }
 
     fn resync(&mut self, reason: feed::ResyncReason) -> Message {

@@ -2,7 +2,8 @@
 //!
 //! The engine parses, validates and authorises an operation. From then on it would keep the parsed document for each
 //! subscriber and execute it anew for each message. A resolver that can write its messages by itself leaves a stream
-//! of texts in the [`Handover`] and ends its own; when the engine has ended, [`Answers`] goes on with the texts.
+//! of texts in the [`Handover`] and ends its own; when the engine has ended, [`Answers`] goes on with the texts. What it
+//! can say while nobody pulls goes through the [`Outlet`] that it finds there.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use futures_util::stream::{BoxStream, Stream, StreamExt};
 use parking_lot::Mutex;
 
 use super::selection::Root;
+use super::wire::Outlet;
 use crate::error::{Error, Result};
 
 /// The messages of a subscription: the text of each one's `data`. An error is the last one.
@@ -24,16 +26,31 @@ pub struct Handover {
     pub root: Arc<Root>,
     /// Operations with the same number select the same fields.
     pub form: u64,
-    texts: Arc<Mutex<Option<Texts>>>,
+    place: Arc<Mutex<Place>>,
+}
+
+#[derive(Default)]
+struct Place {
+    texts: Option<Texts>,
+    outlet: Option<Outlet>,
 }
 
 impl Handover {
     pub fn new(root: Arc<Root>, form: u64) -> Handover {
-        Handover { root, form, texts: Arc::default() }
+        Handover { root, form, place: Arc::default() }
+    }
+
+    /// Says where messages go out. Without an outlet all of them are pulled.
+    pub fn lead_to(&self, outlet: Outlet) {
+        self.place.lock().outlet = Some(outlet);
+    }
+
+    pub fn outlet(&self) -> Option<Outlet> {
+        self.place.lock().outlet.take()
     }
 
     pub fn give(&self, texts: Texts) {
-        *self.texts.lock() = Some(texts);
+        self.place.lock().texts = Some(texts);
     }
 }
 
@@ -60,7 +77,7 @@ impl Stream for Answers {
                 Answers::Engine(responses, handover) => match ready!(responses.poll_next_unpin(context)) {
                     Some(response) => return Poll::Ready(Some(Answer::Response(Box::new(response)))),
                     None => handover.take().and_then(|handover| {
-                        let texts = handover.texts.lock().take()?;
+                        let texts = handover.place.lock().texts.take()?;
                         Some(Answers::Written(texts, handover.root))
                     }),
                 },

@@ -12,8 +12,7 @@ use std::sync::Arc;
 use async_graphql::Response as Answer;
 use async_graphql::parser::types::OperationType;
 use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -23,6 +22,7 @@ use serde_json::{Map, Value};
 use super::endpoint::{Endpoint, Operation};
 use super::multipart::{self, Uploads};
 use super::session::Session;
+use super::upgrade::Upgrade;
 use super::{sse, websocket};
 use crate::access::authenticate::{self, Principal};
 use crate::error::{Code, Error, Result};
@@ -75,12 +75,12 @@ pub async fn handle(
     let (mut parts, body) = request.into_parts();
     let media = Media::preferred(&parts.headers);
     if parts.method == Method::GET && parts.headers.contains_key(header::UPGRADE) {
-        return match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
+        return match Upgrade::read(&mut parts) {
             Ok(upgrade) => {
                 let address = authenticate::client_address(&endpoint.app, &parts.headers, peer.ip());
                 websocket::accept(upgrade, endpoint, address)
             }
-            Err(rejection) => rejection.into_response(),
+            Err(error) => error.into_response(),
         };
     }
     let (session, asked) = match receive(&endpoint, &parts, body, peer).await {

@@ -1,26 +1,33 @@
 //! One websocket: a loop over frames, answers and the clock, in one task.
 //!
 //! There is no outgoing queue. An answer is pulled from its operation when the socket can take it; while a peer does
-//! not read, its operations rest, and a subscription that is asked again looks at the newest state. A write that
-//! takes ten seconds ends the connection with 1013, and the client may resume.
+//! not read, its operations rest, and a subscription that is asked again looks at the newest state. What a subscription
+//! says by itself ([`Outlet`]) goes out beside this loop, if the socket takes it. A write that takes ten seconds ends the
+//! connection with 1013, and the client may resume.
 
+use std::future::poll_fn;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_graphql::Response;
 use async_graphql::parser::types::OperationType;
-use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::response::IntoResponse;
-use futures_util::stream::{AbortHandle, BoxStream, SelectAll, StreamExt, abortable, once};
+use futures_util::stream::StreamExt;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until, timeout};
+use tungstenite::Message;
+use tungstenite::error::Error as Broken;
+use tungstenite::protocol::CloseFrame;
 
 use super::endpoint::{Endpoint, Live, Operation, Ready, SDK_BODY};
-use super::handover::Answer;
-use super::protocol::{ClientMessage, Close, SUB_PROTOCOL, ServerMessage};
+use super::handover::{Answer, Answers};
+use super::protocol::{ClientMessage, Close, ServerMessage};
 use super::session::{Due, Session, no_place};
+use super::upgrade::Upgrade;
+use super::wire::{self, Outlet, Wire};
 use crate::access::authenticate;
 use crate::error::{Code, Error};
 use crate::graphql::errors;
@@ -41,31 +48,30 @@ const REQUESTS: usize = 40;
 /// Frames that a peer may send in a second, and at once.
 const FRAMES: f64 = 50.0;
 const BURST: f64 = 200.0;
-/// Read buffers are per connection; small ones let one machine hold many.
-const READ_BUFFER: usize = 1024;
 
 /// Accepts an upgrade.
-pub fn accept(upgrade: WebSocketUpgrade, endpoint: Arc<Endpoint>, address: IpAddr) -> axum::response::Response {
-    let limit = endpoint.app.config().body_limit;
-    let upgrade = upgrade
-        .protocols([SUB_PROTOCOL])
-        .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(0)
-        .max_message_size(limit)
-        .max_frame_size(limit);
-    let spoken = upgrade.selected_protocol().is_some();
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a connection ends alone, whatever becomes of it, and its seat lets a drain wait for it"
+)]
+pub fn accept(upgrade: Upgrade, endpoint: Arc<Endpoint>, address: IpAddr) -> axum::response::Response {
     let seat = match endpoint.app.hub().sockets().enter(address) {
         // Before the upgrade a refusal costs least, and clients come again later.
         Err(full @ (Full::Address | Full::Customer)) => return no_place(full).into_response(),
         seat => seat.ok(),
     };
-    upgrade.on_upgrade(move |socket| async move {
+    let response = upgrade.response();
+    tokio::spawn(async move {
+        let spoken = upgrade.spoken;
+        let Some((stream, read)) = upgrade.connection().await else { return };
+        let wire = Arc::new(Wire::new(stream, read, endpoint.app.config().body_limit));
         match (spoken, seat) {
-            (false, _) => Box::pin(part(socket, Close::unknown_protocol())).await,
-            (true, None) => Box::pin(part(socket, Close::leaving())).await,
-            (true, Some(seat)) => Box::new(Connection::new(socket, endpoint, address, seat)).serve().await,
+            (false, _) => Box::pin(part(&wire, Close::unknown_protocol())).await,
+            (true, None) => Box::pin(part(&wire, Close::leaving())).await,
+            (true, Some(seat)) => Box::new(Connection::new(wire, endpoint, address, seat)).serve().await,
         }
-    })
+    });
+    response
 }
 
 /// Why the loop ends.
@@ -82,42 +88,46 @@ impl From<Close> for End {
 }
 
 struct Connection {
-    socket: WebSocket,
+    wire: Arc<Wire>,
     endpoint: Arc<Endpoint>,
     address: IpAddr,
     session: Option<Session>,
-    /// Few, so that looking through them is quicker and smaller than a map.
-    running: Vec<Running>,
-    answers: SelectAll<BoxStream<'static, Step>>,
+    running: Running,
     seat: Seat,
     budget: Budget,
-    /// Counts operations, so that the end of an old one is not taken for that of a new one with its id.
-    operations: u64,
     opened_at: Instant,
     heard_at: Instant,
     pinged_at: Instant,
 }
 
+/// The operations of a connection. Few, so that looking through them is quicker and smaller than a map.
+#[derive(Default)]
 struct Running {
+    operations: Vec<Operating>,
+    /// The one that is asked first, so that none that always has something to say silences the others.
+    first: usize,
+}
+
+struct Operating {
     id: Arc<str>,
-    number: u64,
     label: Option<String>,
     kind: OperationType,
-    abort: AbortHandle,
+    answers: Answers,
     _live: Option<Live>,
 }
 
 /// What an operation gives: an answer, or its end.
 struct Step {
     id: Arc<str>,
-    number: u64,
     answer: Option<Answer>,
 }
 
 enum Event {
-    Frame(Option<Result<Message, axum::Error>>),
+    Frame(Result<Message, Broken>),
     Step(Step),
     Clock,
+    /// Something that was said beside this loop was not taken whole.
+    Clogged,
     Leave(Leave),
 }
 
@@ -141,18 +151,16 @@ impl Budget {
 }
 
 impl Connection {
-    fn new(socket: WebSocket, endpoint: Arc<Endpoint>, address: IpAddr, seat: Seat) -> Connection {
+    fn new(wire: Arc<Wire>, endpoint: Arc<Endpoint>, address: IpAddr, seat: Seat) -> Connection {
         let now = Instant::now();
         Connection {
-            socket,
+            wire,
             endpoint,
             address,
             session: None,
-            running: Vec::new(),
-            answers: SelectAll::new(),
+            running: Running::default(),
             seat,
             budget: Budget { frames: BURST, at: now },
-            operations: 0,
             opened_at: now,
             heard_at: now,
             pinged_at: now,
@@ -163,9 +171,8 @@ impl Connection {
     async fn serve(mut self: Box<Self>) {
         match self.run().await {
             Err(End::Close(close)) => {
-                self.answers.clear();
-                self.running.clear();
-                Box::pin(part(self.socket, close)).await;
+                self.running = Running::default();
+                Box::pin(part(&self.wire, close)).await;
             }
             Err(End::Gone) | Ok(()) => {}
         }
@@ -182,8 +189,10 @@ impl Connection {
                 biased;
                 leave = &mut leaving => Event::Leave(leave),
                 () = &mut alarm => Event::Clock,
-                frame = self.socket.recv(), if readable => Event::Frame(frame),
-                Some(step) = self.answers.next() => Event::Step(step),
+                frame = self.wire.receive(), if readable => Event::Frame(frame),
+                step = poll_fn(|context| self.running.poll_next(context)) => Event::Step(step),
+                // Asked after the operations, of which one wakes this task when that has happened.
+                () = poll_fn(|_| if self.wire.is_clogged() { Poll::Ready(()) } else { Poll::Pending }) => Event::Clogged,
             };
             match event {
                 Event::Leave(Leave::Stopping) => return Err(Close::leaving().into()),
@@ -198,6 +207,7 @@ impl Connection {
                     }
                 }
                 Event::Frame(frame) => self.frame(frame).await?,
+                Event::Clogged => self.unclog().await?,
                 Event::Clock => {}
             }
             self.clock().await?;
@@ -232,7 +242,7 @@ impl Connection {
         }
         if now >= self.pinged_at + PING {
             self.pinged_at = now;
-            self.send(Message::Ping(Vec::new().into())).await?;
+            written(self.wire.send(Message::Ping(Vec::new().into()))).await?;
         }
         if let Some(session) = &mut self.session
             && session.refresh()
@@ -251,11 +261,11 @@ impl Connection {
         }
     }
 
-    async fn frame(&mut self, frame: Option<Result<Message, axum::Error>>) -> Result<(), End> {
+    async fn frame(&mut self, frame: Result<Message, Broken>) -> Result<(), End> {
         self.heard_at = Instant::now();
         self.budget.frames -= 1.0;
         match frame {
-            Some(Ok(Message::Text(text))) => {
+            Ok(Message::Text(text)) => {
                 let limit = self.message_limit();
                 if text.len() > limit {
                     return Err(Close::too_large(limit).into());
@@ -263,10 +273,10 @@ impl Connection {
                 // Boxed, so that a connection that only waits does not hold the memory of its rarest work.
                 Box::pin(self.message(ClientMessage::read(&text)?)).await
             }
-            Some(Ok(Message::Binary(_))) => Err(Close::malformed("Messages are text").into()),
-            Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(()),
-            Some(Ok(Message::Close(_))) | None => Err(End::Gone),
-            Some(Err(error)) => Err(broken(&error, self.endpoint.app.config().body_limit)),
+            Ok(Message::Binary(_)) => Err(Close::malformed("Messages are text").into()),
+            Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => Ok(()),
+            Ok(Message::Close(_)) => Err(End::Gone),
+            Err(error) => Err(broken(&error, self.endpoint.app.config().body_limit)),
         }
     }
 
@@ -286,7 +296,7 @@ impl Connection {
             ClientMessage::Subscribe { .. } if self.session.is_none() => Err(Close::unauthorized().into()),
             ClientMessage::Subscribe { id, payload } => self.subscribe(id, payload).await,
             ClientMessage::Complete { id } => {
-                self.stop(&id);
+                self.running.stop(&id);
                 Ok(())
             }
         }
@@ -322,7 +332,7 @@ impl Connection {
     }
 
     async fn subscribe(&mut self, id: String, payload: Value) -> Result<(), End> {
-        if self.running.iter().any(|running| *running.id == *id) {
+        if self.running.get(&id).is_some() {
             return Err(Close::reused(&id).into());
         }
         let operation = match Operation::read(payload) {
@@ -351,9 +361,7 @@ impl Connection {
             OperationType::Subscription => (SUBSCRIPTIONS, "subscriptions"),
             _ => (REQUESTS, "operations"),
         };
-        let subscription = ready.kind == OperationType::Subscription;
-        let live = self.running.iter().filter(|other| (other.kind == OperationType::Subscription) == subscription);
-        if live.count() >= limit {
+        if self.running.count_like(ready.kind) >= limit {
             let error = Error::new(Code::RateLimited, format!("a connection may have {limit} {what} at a time"));
             return self.refuse(&id, &error).await;
         }
@@ -364,42 +372,30 @@ impl Connection {
 
     fn start(&mut self, id: Arc<str>, ready: Ready) {
         let Ready { request, handover, kind, label } = ready;
-        self.operations += 1;
-        let number = self.operations;
-        let (answers, abort) = abortable(self.endpoint.answers(request, handover));
-        let step = {
-            let id = id.clone();
-            move |answer| Step { id: id.clone(), number, answer }
-        };
-        let end = once(std::future::ready(step(None)));
-        self.answers.push(answers.map(move |answer| step(Some(answer))).chain(end).boxed());
-        self.running.push(Running { id, number, label, kind, abort, _live: Live::of(kind) });
-    }
-
-    /// Ends an operation, also one that has ended by itself.
-    fn stop(&mut self, id: &str) {
-        if let Some(place) = self.running.iter().position(|running| *running.id == *id) {
-            self.running.swap_remove(place).abort.abort();
+        if let Some(handover) = &handover {
+            handover.lead_to(Outlet::new(self.wire.clone(), &id));
         }
+        let answers = self.endpoint.answers(request, handover);
+        self.running.operations.push(Operating { id, label, kind, answers, _live: Live::of(kind) });
     }
 
     async fn step(&mut self, step: Step) -> Result<(), End> {
-        let Step { id, number, answer } = step;
-        if !self.running.iter().any(|running| running.number == number) {
-            return Ok(());
-        }
+        let Step { id, answer } = step;
         match answer {
-            Some(Answer::Data(data)) => self.tell(&id, &data).await,
+            Some(Answer::Data(data)) => {
+                let id = Value::from(&*id).to_string();
+                written(self.wire.say(&wire::next(&id, &data))).await
+            }
             Some(Answer::Response(answer)) => Box::pin(self.respond(&id, *answer)).await,
             None => {
-                self.stop(&id);
+                self.running.stop(&id);
                 self.say(&ServerMessage::Complete { id: &id }).await
             }
         }
     }
 
     async fn respond(&mut self, id: &str, answer: Response) -> Result<(), End> {
-        let Some(running) = self.running.iter().find(|running| *running.id == *id) else { return Ok(()) };
+        let Some(running) = self.running.get(id) else { return Ok(()) };
         let kind = running.kind;
         let answer = errors::finish(answer);
         if let Some(session) = &self.session {
@@ -408,7 +404,7 @@ impl Connection {
         }
         let nothing = answer.data == async_graphql::Value::Null && !answer.errors.is_empty();
         if errors::is_refusal(&answer) || (nothing && kind == OperationType::Subscription) {
-            self.stop(id);
+            self.running.stop(id);
             return self.say(&ServerMessage::Error { id, payload: &answer.errors }).await;
         }
         self.say(&ServerMessage::Next { id, payload: &answer }).await
@@ -418,15 +414,9 @@ impl Connection {
         self.say(&ServerMessage::Error { id, payload: &errors::violations(error) }).await
     }
 
-    /// Sends data that is text already.
-    async fn tell(&mut self, id: &str, data: &str) -> Result<(), End> {
-        let id = Value::from(id);
-        self.send(Message::Text(format!(r#"{{"type":"next","id":{id},"payload":{{"data":{data}}}}}"#).into())).await
-    }
-
     async fn say(&mut self, message: &ServerMessage<'_>) -> Result<(), End> {
         match serde_json::to_string(message) {
-            Ok(text) => self.send(Message::Text(text.into())).await,
+            Ok(text) => written(self.wire.say(&[&text])).await,
             Err(error) => {
                 tracing::error!(%error, "a message could not be written");
                 Err(Close::try_again_later("Try again later").into())
@@ -434,24 +424,63 @@ impl Connection {
         }
     }
 
-    async fn send(&mut self, message: Message) -> Result<(), End> {
-        match timeout(WRITE, self.socket.send(message)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(End::Gone),
-            Err(_) => {
-                metrics::counter!("cardwire_websocket_slow_closes").increment(1);
-                Err(Close::try_again_later("Reading too slowly").into())
+    /// Waits until the socket has taken what was said beside this loop.
+    async fn unclog(&mut self) -> Result<(), End> {
+        written(self.wire.flush()).await
+    }
+}
+
+impl Running {
+    fn get(&self, id: &str) -> Option<&Operating> {
+        self.operations.iter().find(|operating| *operating.id == *id)
+    }
+
+    /// How many are subscriptions like this one, or pass like it.
+    fn count_like(&self, kind: OperationType) -> usize {
+        let subscribes = |kind| kind == OperationType::Subscription;
+        self.operations.iter().filter(|other| subscribes(other.kind) == subscribes(kind)).count()
+    }
+
+    /// Ends an operation, also one that has ended by itself.
+    fn stop(&mut self, id: &str) {
+        if let Some(place) = self.operations.iter().position(|operating| *operating.id == *id) {
+            self.operations.swap_remove(place);
+        }
+    }
+
+    /// The next answer of any of them.
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Step> {
+        let count = self.operations.len();
+        for turn in 0..count {
+            let place = (self.first + turn) % count;
+            let Some(operating) = self.operations.get_mut(place) else { continue };
+            if let Poll::Ready(answer) = operating.answers.poll_next_unpin(context) {
+                self.first = place + 1;
+                return Poll::Ready(Step { id: operating.id.clone(), answer });
             }
+        }
+        Poll::Pending
+    }
+}
+
+/// Writes within the time that a peer has for it.
+async fn written(write: impl Future<Output = Result<(), Broken>>) -> Result<(), End> {
+    match timeout(WRITE, write).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(End::Gone),
+        Err(_) => {
+            metrics::counter!("cardwire_websocket_slow_closes").increment(1);
+            Err(Close::try_again_later("Reading too slowly").into())
         }
     }
 }
 
 /// Says why, and waits a moment for the peer, so that the reason is not lost with the connection.
-async fn part(mut socket: WebSocket, close: Close) {
-    let frame = CloseFrame { code: close.code, reason: close.reason.into() };
+async fn part(wire: &Wire, close: Close) {
+    let frame = CloseFrame { code: close.code.into(), reason: close.reason.into() };
     let farewell = async {
-        if socket.send(Message::Close(Some(frame))).await.is_ok() {
-            while let Some(Ok(_)) = socket.recv().await {}
+        if wire.send(Message::Close(Some(frame))).await.is_ok() {
+            while wire.receive().await.is_ok() {}
         }
     };
     // Whoever does not answer a close is not waited for.
@@ -459,13 +488,10 @@ async fn part(mut socket: WebSocket, close: Close) {
 }
 
 /// Tells apart why frames cannot be read any more.
-fn broken(error: &axum::Error, limit: usize) -> End {
-    let text = error.to_string().to_ascii_lowercase();
-    if text.contains("space limit") || text.contains("too long") || text.contains("too large") {
-        Close::too_large(limit).into()
-    } else if text.contains("utf-8") {
-        Close { code: 1007, reason: "Messages are UTF-8".to_owned() }.into()
-    } else {
-        End::Gone
+fn broken(error: &Broken, limit: usize) -> End {
+    match error {
+        Broken::Capacity(_) => Close::too_large(limit).into(),
+        Broken::Utf8(_) => Close { code: 1007, reason: "Messages are UTF-8".to_owned() }.into(),
+        _ => End::Gone,
     }
 }

@@ -1,5 +1,6 @@
-//! Several steps at once must do what they do one by one.
+//! Several steps at once must do what they do one by one, and who rests must be told each once.
 
+use futures_util::FutureExt;
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -8,6 +9,7 @@ use crate::cards::feed::{Card, Counts, RemovalReason};
 use crate::clock::Time;
 use crate::db::StoredJson;
 use crate::ids::Id;
+use crate::realtime::Pushed;
 
 fn card_id(number: u8) -> CardId {
     CardId::from_uuid(Uuid::from_u128(u128::from(number)))
@@ -111,4 +113,59 @@ proptest! {
         prop_assert_eq!(&held, states.last().unwrap());
         prop_assert_eq!((merged.patch.from, merged.patch.to), (i64::try_from(begin).unwrap(), i64::try_from(steps.len()).unwrap()));
     }
+}
+
+/// A follower at rest that answers as it is told, and what it was told.
+fn resting(at: i64, answers: Pushed) -> (Rest, Arc<Mutex<Vec<i64>>>) {
+    let heard = Arc::<Mutex<Vec<i64>>>::default();
+    let tell = {
+        let heard = heard.clone();
+        move |step: &Step| {
+            heard.lock().push(step.patch.to);
+            answers
+        }
+    };
+    (Rest(Arc::new(Slot::new(cursor(at, &[]), Box::new(tell)))), heard)
+}
+
+/// From one number to another, with a card that comes and stays.
+fn onward(from: i64, to: i64) -> Step {
+    let (step, _) = step(from, &[], &[], &[]);
+    let next = cursor(to, &[]);
+    Step::new(step.from, Patch { to, cursor: next, ..step.patch })
+}
+
+#[test]
+fn who_rests_is_told_each_step_once() {
+    let (rest, heard) = resting(1, Pushed::Sent);
+    assert!(rest.0.tell(&onward(1, 2)));
+    assert!(rest.0.tell(&onward(1, 2)), "it has this one");
+    assert!(rest.0.tell(&onward(2, 3)));
+    assert_eq!(*heard.lock(), [2, 3]);
+    let slot = rest.0.clone();
+    drop(rest);
+    assert!(!slot.tell(&onward(3, 4)) && !slot.rests(), "it has left");
+    assert_eq!(*heard.lock(), [2, 3]);
+}
+
+#[test]
+fn who_cannot_be_told_leaves_from_where_it_stands() {
+    let cases = [
+        (Pushed::Queued, onward(1, 2), 2, vec![2]),
+        (Pushed::Refused, onward(1, 2), 1, vec![2]),
+        // A step that begins elsewhere is not told.
+        (Pushed::Sent, onward(2, 3), 1, vec![]),
+    ];
+    for (answer, step, stands, told) in cases {
+        let (rest, heard) = resting(1, answer);
+        assert!(!rest.0.tell(&step));
+        let left = rest.left().now_or_never().unwrap();
+        assert_eq!((left.number(), &*heard.lock()), (stands, &told));
+    }
+    let (rest, _) = resting(1, Pushed::Sent);
+    let slot = rest.0.clone();
+    let mut left = pin!(rest.left());
+    assert!(left.as_mut().now_or_never().is_none());
+    slot.rouse();
+    assert_eq!(left.now_or_never().unwrap().number(), 1);
 }
