@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
@@ -26,7 +26,7 @@ const QUERY: &str = "subscription($c: ID!, $t: String) { feed(containerId: $c, r
     ... on FeedSnapshot { resumeToken totalCount cards { id topCard } }
     ... on FeedPatch { from to resumeToken totalCount upserts { position reason card { id topCard } } removals { cardId reason } } } }";
 /// Changes of the container that are pushed to every subscriber.
-const CHANGES: u64 = 40;
+const CHANGES: u64 = 200;
 
 pub async fn run(subject: &Subject, report: &mut Report) {
     raise_file_limit();
@@ -208,6 +208,17 @@ async fn pushes(subject: &Subject, report: &mut Report) {
         report.row(&format!("{name}, pushes a second"), format!("{:.0}", pushed / took));
         report.row(&format!("{name}, pushes a second of processor time (aim: {aim})"), format!("{:.0}", pushed / used));
     }
+    // What the figures above include beside the pushes, when those who left have left.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let used = processor_seconds(subject.pid());
+    for change in 0..CHANGES {
+        owner.show(subject, 1 + change % 2).await;
+    }
+    let used = processor_seconds(subject.pid()) - used;
+    report.row(
+        "of that the change itself, processor time without a subscriber",
+        format!("{:.2} ms", used * 1000.0 / CHANGES as f64),
+    );
     owner.show(subject, 50).await;
     report.row("the floor: as many plain writes, a second of processor time", format!("{:.0}", floor().await));
     let peer = Peer::start().await;
@@ -228,18 +239,23 @@ async fn pushes(subject: &Subject, report: &mut Report) {
     report.row("graphql-ws on Node, pushes a second of processor time", format!("{:.0}", pushed / used));
 }
 
-/// What the kernel allows: a thread that does nothing but write 1000 bytes to each of 1000 sockets whose peers read.
+/// What the kernel allows: a thread that does nothing but write 1000 bytes to each of 1000 sockets, and waits after each
+/// round until the peers have read them, as a change waits for its subscribers.
 async fn floor() -> f64 {
     const SOCKETS: usize = 1000;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let mut readers = JoinSet::new();
     let mut sockets = Vec::with_capacity(SOCKETS);
+    let heard = Arc::<AtomicUsize>::default();
     for _ in 0..SOCKETS {
         let mut reader = TcpStream::connect(address).await.unwrap();
+        let heard = heard.clone();
         readers.spawn(async move {
             let mut buffer = vec![0; 4096];
-            while reader.read(&mut buffer).await.is_ok_and(|read| read > 0) {}
+            while let Ok(read @ 1..) = reader.read(&mut buffer).await {
+                heard.fetch_add(read, Ordering::Relaxed);
+            }
         });
         let socket = listener.accept().await.unwrap().0.into_std().unwrap();
         socket.set_nonblocking(false).unwrap();
@@ -250,11 +266,17 @@ async fn floor() -> f64 {
             let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
             Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap())
         };
-        let (before, message) = (used(), [b'x'; 1000]);
+        let (mut writing, mut written, message) = (Duration::ZERO, 0, [b'x'; 1000]);
         for _ in 0..CHANGES {
+            let before = used();
             sockets.iter_mut().for_each(|socket| socket.write_all(&message).unwrap());
+            writing += used() - before;
+            written += message.len() * SOCKETS;
+            while heard.load(Ordering::Relaxed) < written {
+                std::thread::sleep(Duration::from_micros(500));
+            }
         }
-        (used() - before).as_secs_f64()
+        writing.as_secs_f64()
     });
     let used = writer.await.unwrap();
     while readers.join_next().await.is_some() {}

@@ -27,15 +27,22 @@ pub async fn run(subject: &Subject, report: &mut Report) {
          the time runs from the commit of the transaction that publishes the card, as Postgres notes it \
          (`track_commit_timestamp`, before the log is flushed to disk), to the moment the client on the same machine \
          has the patch. \"Answer to patch\" runs from the answer of `/start` instead, so it includes the flow engine. \
-         Half load: flows for customers who do not listen, at half of the rate that was just measured.",
+         Half load: flows for customers who do not listen, at half of the rate that was just measured. The floor is one \
+         durable row written through a connection of its own under the same load, from its commit, noted in the same \
+         way, to its answer.",
     );
     let token = subject.token("events").await;
     crate::feed::raise_file_limit();
     for (subscribers, load) in [(1000_usize, Load::Idle), (1000, Load::Half), (5000, Load::Idle), (5000, Load::Half)] {
         let background = load.begin(subject, &token).await;
         let (mut from_commit, mut from_answer) = measure(subject, &token, subscribers).await;
+        let mut floor = floor(subject).await;
         drop(background);
         let name = load.name();
+        report.row(
+            &format!("{subscribers} subscribers, {name}, the floor: commit → its own answer"),
+            format!("p50 {}, p99 {}", millis(percentile(&mut floor, 0.5)), millis(percentile(&mut floor, 0.99))),
+        );
         report.row(
             &format!("{subscribers} subscribers, {name}, commit → patch"),
             format!(
@@ -152,6 +159,31 @@ async fn measure(subject: &Subject, token: &str, subscribers: usize) -> (Vec<Dur
         Duration::from_micros(u64::try_from(wall - committed).expect("a patch comes after its commit"))
     });
     (from_commit.collect(), from_answer)
+}
+
+/// From the commit of one row to the answer that it is committed.
+async fn floor(subject: &Subject) -> Vec<Duration> {
+    let (client, connection) = tokio_postgres::connect(&subject.database().1, tokio_postgres::NoTls).await.unwrap();
+    let driving = async { connection.await.unwrap() };
+    let asking = async {
+        client.batch_execute("CREATE TABLE IF NOT EXISTS floor (number bigint PRIMARY KEY)").await.unwrap();
+        client.batch_execute("TRUNCATE floor").await.unwrap();
+        let insert = client.prepare("INSERT INTO floor VALUES ($1)").await.unwrap();
+        let committed = "SELECT (extract(epoch FROM pg_xact_commit_timestamp(xmin)) * 1000000)::bigint
+                         FROM floor WHERE number = $1";
+        let committed = client.prepare(committed).await.unwrap();
+        let mut latencies = Vec::new();
+        for number in 0..i64::try_from(ROUNDS).unwrap() {
+            client.execute(&insert, &[&number]).await.unwrap();
+            let answered = wall();
+            let committed: i64 = client.query_one(&committed, &[&number]).await.unwrap().get(0);
+            latencies.push(Duration::from_micros(u64::try_from(answered - committed).unwrap_or(0)));
+            tokio::time::sleep(GAP / 3).await;
+        }
+        drop(client);
+        latencies
+    };
+    tokio::join!(asking, driving).0
 }
 
 /// When each card was published, in microseconds of the wall clock.
