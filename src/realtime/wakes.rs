@@ -1,10 +1,16 @@
 //! In-process wake-ups of workers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use super::Work;
+
+/// Customers who did something so long ago may do more.
+const ACTIVE: Duration = Duration::from_secs(1);
 
 /// One bell for each kind of work.
 #[derive(Clone, Default)]
@@ -14,6 +20,8 @@ pub struct Wakes {
     recorded: Arc<watch::Sender<()>>,
     /// Attempts of webhooks were logged: the same.
     attempted: Arc<watch::Sender<()>>,
+    /// When something was last done to a card.
+    acted_at: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Wakes {
@@ -27,8 +35,14 @@ impl Wakes {
         match work {
             Work::Fanout => self.recorded.send_replace(()),
             Work::Attempts => self.attempted.send_replace(()),
+            Work::CardWaits => *self.acted_at.lock() = Some(Instant::now()),
             _ => {}
         }
+    }
+
+    /// Whether customers are at work on their cards, here or on another node: what can wait steps aside for them.
+    pub fn customers_act(&self) -> bool {
+        self.acted_at.lock().is_some_and(|acted| acted.elapsed() < ACTIVE)
     }
 
     /// Hears that events were recorded, from now on.

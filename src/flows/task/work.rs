@@ -6,7 +6,7 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use super::{Task, TaskKind, TaskStatus, fail_in, rows};
@@ -25,6 +25,8 @@ use crate::worker::{Progress, Worker};
 const TERM: Duration = Duration::from_secs(30);
 /// How long one task is worked on before the next has its turn.
 const TURN: Duration = Duration::from_millis(500);
+/// The pause before a step while customers act.
+const STEP_ASIDE: Duration = Duration::from_millis(20);
 /// How often in a row a step may break before the task is given up, and the pause after the first time.
 const ATTEMPTS: i16 = 5;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -47,16 +49,28 @@ impl Worker for Starter {
             return Ok(Progress::Idle);
         };
         let began = Instant::now();
-        let (first, second) = tokio::join!(work(app, held, began), work(app, held, began));
+        let (first, second) = tokio::join!(work(app, held, began, Place::First), work(app, held, began, Place::Second));
         first.and(second)?;
         app.transact(async |tx| give_back_in(tx, held).await).await?;
         Ok(Progress::More)
     }
 }
 
-/// Does step after step of a task until its turn is over.
-async fn work(app: &App, held: Held, began: Instant) -> Result<()> {
+/// One of the two who work on a task beside each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    First,
+    Second,
+}
+
+/// Does step after step of a task until its turn is over. While customers act, one does it alone, and takes its time.
+async fn work(app: &App, held: Held, began: Instant, place: Place) -> Result<()> {
     loop {
+        match (app.wakes().customers_act(), place) {
+            (false, _) => {}
+            (true, Place::First) => sleep(STEP_ASIDE).await,
+            (true, Place::Second) => return Ok(()),
+        }
         match app.transact(async |tx| step_in(tx, held).await).await {
             Ok(Step::More) if began.elapsed() < TURN => {}
             Ok(_) => return Ok(()),
