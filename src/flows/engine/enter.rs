@@ -1,4 +1,4 @@
-//! The steps with which runs begin, as far as they go along with the start ([`onward`](super::onward)): they are decided
+//! The steps with which runs begin, as far as they go along with the start ([`onward`]): they are decided
 //! in the transaction that starts the runs, so that a flow that begins with a wait or a branch needs no round of the
 //! engine to get there.
 
