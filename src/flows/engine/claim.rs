@@ -33,7 +33,7 @@ pub(super) const WAITING: &str = "waiting";
 /// The step is to be executed again at `wake_at`.
 pub(super) const RETRYING: &str = "retrying";
 /// The step was reached in this round, and the token has no row yet.
-pub(super) const FRESH: &str = "fresh";
+const FRESH: &str = "fresh";
 
 /// The lane of runs that a timer has woken.
 const TIMER_LANE: i16 = 1;
@@ -58,6 +58,22 @@ pub(super) struct Token {
 }
 
 impl Token {
+    /// A place that a run has come to in this round.
+    pub fn reached(environment_id: EnvId, run_id: RunId, step: &str, lane: i16, wake_at: Time) -> Token {
+        Token {
+            environment_id,
+            run_id,
+            step_key: step.to_owned(),
+            status: FRESH.to_owned(),
+            lane,
+            wake_at,
+            attempts: 0,
+            wait_card: None,
+            wait_until: None,
+            reached_at: None,
+        }
+    }
+
     /// Tells whether the step has waited and its time is over.
     pub fn waited(&self) -> bool {
         self.status == WAITING

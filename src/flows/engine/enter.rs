@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 
-use super::claim::{FRESH, Token};
+use super::claim::Token;
 use super::load::{Requests, World};
 use super::onward;
 use super::plan::{Plan, Work, plan};
 use super::settle::{Round, Settled, write_in};
 use crate::access::environment;
-use crate::clock::{Time, zone};
+use crate::clock::zone;
 use crate::customers::profile::Customer;
 use crate::db::Tx;
 use crate::error::{Error, Result};
@@ -45,7 +45,7 @@ pub(in crate::flows) async fn enter_in(tx: &mut Tx, env: EnvId, graph: &Arc<Grap
     for run in world.runs.values() {
         let lane = lanes.get(&run.batch_id).copied().ok_or_else(|| Error::internal("a run lost its request"))?;
         for key in &first {
-            let token = Token::first(run, key, lane, tx.now());
+            let token = Token::reached(env, run.id, key, lane, tx.now());
             let Plan { work: Work::Settled(outcome), input } = plan(&world, &token, tx.now())? else {
                 return Err(Error::internal("a step that goes along has work to do"));
             };
@@ -55,22 +55,4 @@ pub(in crate::flows) async fn enter_in(tx: &mut Tx, env: EnvId, graph: &Arc<Grap
     onward::go_on(&mut world, &mut settled, tx.now())?;
     let round = Round { runs: &world.runs, requests: &world.requests, graphs: &world.graphs };
     write_in(tx, env, round, settled).await
-}
-
-impl Token {
-    /// The place of a run before its first step.
-    fn first(run: &Run, step: &str, lane: i16, now: Time) -> Token {
-        Token {
-            environment_id: run.environment_id,
-            run_id: run.id,
-            step_key: step.to_owned(),
-            status: FRESH.to_owned(),
-            lane,
-            wake_at: now,
-            attempts: 0,
-            wait_card: None,
-            wait_until: None,
-            reached_at: None,
-        }
-    }
 }

@@ -8,7 +8,7 @@
 
 use serde_json::Value;
 
-use super::claim::{FRESH, Token};
+use super::claim::Token;
 use super::load::World;
 use super::plan::{Plan, Work, plan};
 use super::settle::{Outcome, Settled};
@@ -63,17 +63,6 @@ impl World {
 impl Token {
     /// The place behind this one.
     fn onward(&self, step: &str) -> Token {
-        Token {
-            environment_id: self.environment_id,
-            run_id: self.run_id,
-            step_key: step.to_owned(),
-            status: FRESH.to_owned(),
-            lane: self.lane_after(),
-            wake_at: self.wake_at,
-            attempts: 0,
-            wait_card: None,
-            wait_until: None,
-            reached_at: None,
-        }
+        Token::reached(self.environment_id, self.run_id, step, self.lane_after(), self.wake_at)
     }
 }
