@@ -9,7 +9,7 @@ use diesel_async::RunQueryDsl;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use super::{Task, TaskKind, TaskStatus, fail_in, rows};
+use super::{Task, TaskKind, TaskStatus, fail_in, find, rows};
 use crate::app::App;
 use crate::clock::Time;
 use crate::db::schema::flow_tasks;
@@ -145,7 +145,9 @@ enum Step {
 async fn step_in(tx: &mut Tx, held: Held) -> Result<Step> {
     let status = match held.kind {
         TaskKind::Csv | TaskKind::Manual => {
-            let Some(task) = find_in(tx, held).await? else { return Ok(Step::Done) };
+            let task = find(tx.conn(), held.env, held.id).await?;
+            let ours = task.filter(|task| task.lease == Some(held.lease) && !task.status.over());
+            let Some(task) = ours else { return Ok(Step::Done) };
             rows::start_part_in(tx, &task).await?
         }
         TaskKind::Move | TaskKind::Cancel => {
@@ -156,15 +158,7 @@ async fn step_in(tx: &mut Tx, held: Held) -> Result<Step> {
     Ok(if status.is_none_or(TaskStatus::over) { Step::Done } else { Step::More })
 }
 
-/// The task, while the lease is ours and there is something to do.
-async fn find_in(tx: &Tx, held: Held) -> Result<Option<Task>> {
-    let task =
-        flow_tasks::table.find((held.env, held.id)).filter(flow_tasks::lease.eq(held.lease)).select(Task::as_select());
-    let task: Option<Task> = task.first(&mut tx.conn()).await.optional()?;
-    Ok(task.filter(|task| !task.status.over()))
-}
-
-/// The same, locked.
+/// The task, locked, while the lease is ours and there is something to do.
 async fn lock_in(tx: &Tx, held: Held) -> Result<Option<Task>> {
     let task = flow_tasks::table
         .find((held.env, held.id))
