@@ -38,23 +38,8 @@ impl Deliverer {
     pub fn with_deadline(deadline: Duration) -> Deliverer {
         Deliverer { desk: Mutex::default(), deadline }
     }
-}
 
-/// Gives back the streams of a process that ends.
-pub async fn release(app: &App) -> Result<()> {
-    stream::release(app, app.node()).await
-}
-
-impl Worker for Deliverer {
-    const NAME: &'static str = "webhook-deliverer";
-
-    fn work() -> Option<Work> {
-        Some(Work::Webhooks)
-    }
-
-    async fn run(&self, app: &App) -> Result<Progress> {
-        let mut held = self.desk.lock().await;
-        let desk = &mut *held;
+    async fn round(&self, app: &App, desk: &mut Desk) -> Result<Progress> {
         let started = Instant::now();
         let mut looked: Option<Instant> = None;
         loop {
@@ -80,5 +65,27 @@ impl Worker for Deliverer {
                 () = tokio::time::sleep(LOOK) => {}
             }
         }
+    }
+}
+
+/// Gives back the streams of a process that ends.
+pub async fn release(app: &App) -> Result<()> {
+    stream::release(app, app.node()).await
+}
+
+impl Worker for Deliverer {
+    const NAME: &'static str = "webhook-deliverer";
+
+    fn work() -> Option<Work> {
+        Some(Work::Webhooks)
+    }
+
+    async fn run(&self, app: &App) -> Result<Progress> {
+        let mut desk = self.desk.lock().await;
+        let outcome = self.round(app, &mut desk).await;
+        if outcome.is_err() {
+            desk.doubt();
+        }
+        outcome
     }
 }

@@ -220,7 +220,7 @@ impl Desk {
             Err(error) => {
                 for advance in &sent.advances {
                     if let Some(lane) = self.held(advance) {
-                        lane.not_saved(advance);
+                        lane.not_saved();
                     }
                 }
                 self.outbox.put_back(&sent);
@@ -240,6 +240,11 @@ impl Desk {
             }
         }
         Ok(())
+    }
+
+    /// Asks, before anything more is sent, whether what is in hand is still ours.
+    pub fn doubt(&mut self) {
+        self.lanes.values_mut().for_each(Lane::doubt);
     }
 
     fn held(&mut self, advance: &Advance) -> Option<&mut Lane> {
@@ -268,7 +273,7 @@ async fn rest(app: &App, stream: &stream::Claimed) -> Result<()> {
         failures: stream.failures,
         paused_until: Some(app.clock().now().plus(UNUSABLE_REST)),
         ready_at: None,
-        tally: stream::Tally::default(),
+        tally: stream.tally,
         release: true,
     };
     app.transact(async |tx| stream::advance_in(tx, std::slice::from_ref(&advance)).await).await?;

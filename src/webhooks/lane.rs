@@ -71,7 +71,7 @@ pub struct Lane {
     /// Those of them with an outcome that is not being saved yet, and those of which it is.
     ended: Vec<i64>,
     settled: Vec<i64>,
-    /// Outcomes since the last save.
+    /// All outcomes of the stream, so that a save which is repeated counts nothing twice.
     tally: Tally,
     loaded: i64,
     exhausted: bool,
@@ -82,6 +82,8 @@ pub struct Lane {
     ending: bool,
     /// The end is being saved.
     leaving: bool,
+    /// Whether the stream is still ours, the next save tells.
+    doubted: bool,
     claimed_at: Time,
     saved_at: Time,
 }
@@ -103,7 +105,7 @@ impl Lane {
             taken: HashSet::new(),
             ended: Vec::new(),
             settled: Vec::new(),
-            tally: Tally::default(),
+            tally: claimed.tally,
             loaded: claimed.cursor,
             exhausted: false,
             retry_at: claimed.retry_at,
@@ -111,6 +113,7 @@ impl Lane {
             changed: false,
             ending: false,
             leaving: false,
+            doubted: false,
             claimed_at: now,
             saved_at: now,
             claimed,
@@ -191,7 +194,7 @@ impl Lane {
     }
 
     fn may_begin(&self, now: Time) -> bool {
-        !self.ending && !self.leaving && self.room(now) > 0
+        !self.ending && !self.leaving && !self.doubted && self.room(now) > 0
     }
 
     /// How many further requests may begin: one at a time after a failure, and none during the pause.
@@ -349,7 +352,7 @@ impl Lane {
             self.ending = true;
         }
         let release = self.over(now);
-        if !release && !self.changed && now.since(self.saved_at) < TERM / 3 {
+        if !release && !self.changed && !self.doubted && now.since(self.saved_at) < TERM / 3 {
             return None;
         }
         if release && self.exhausted && self.fresh.is_empty() {
@@ -370,7 +373,7 @@ impl Lane {
             failures: i32::try_from(self.failures).unwrap_or(i32::MAX),
             paused_until: self.paused_until,
             ready_at: if self.target.batched { self.batch_due() } else { None },
-            tally: std::mem::take(&mut self.tally),
+            tally: self.tally,
             release,
         })
     }
@@ -378,6 +381,7 @@ impl Lane {
     /// Takes note of a save: batches that are written down may begin.
     pub fn saved(&mut self, advanced: &Advanced, now: Time) {
         self.saved_at = now;
+        self.doubted = false;
         self.retry_at = advanced.retry_at;
         self.again.extend(self.writing.drain(..));
         for seq in self.settled.drain(..) {
@@ -389,12 +393,17 @@ impl Lane {
     }
 
     /// Takes note of a save that failed: all of it is to be saved again.
-    pub fn not_saved(&mut self, advance: &Advance) {
+    pub fn not_saved(&mut self) {
         self.changed = true;
         self.leaving = false;
-        self.tally.add(advance.tally);
         self.formed.append(&mut self.writing);
         self.ended.append(&mut self.settled);
+    }
+
+    /// Begins nothing before the next save: the database went away, and with it perhaps a lease that it forgot, or the
+    /// answer of a save that gave the stream back.
+    pub fn doubt(&mut self) {
+        self.doubted = true;
     }
 
     fn numbered(&self, seq: i64) -> Numbered {

@@ -45,6 +45,7 @@ fn lane_of(target: Target, rows: i64) -> Lane {
         failures: 0,
         revision: 1,
         retry_at: None,
+        tally: Tally::default(),
     };
     let mut lane = Lane::new(claimed, id(3), target, now());
     lane.load((1..=rows).map(row).collect(), usize::MAX);
@@ -206,7 +207,7 @@ fn a_batch_begins_when_it_is_written_down() {
     assert!(lane.next(now()).is_none(), "not before");
     let advance = lane.advance(now()).unwrap();
     assert_eq!((advance.cursor, &advance.open, advance.release), (100, &vec![], false));
-    lane.not_saved(&advance);
+    lane.not_saved();
     assert!(lane.next(now()).is_none(), "nor when that fails");
     lane.advance(now()).unwrap();
     saved(&mut lane, now());
@@ -255,8 +256,37 @@ fn nothing_begins_while_the_end_is_saved() {
     assert!(advance.release);
     lane.load(vec![row(1)], 1);
     assert!(lane.next(now()).is_none());
-    lane.not_saved(&advance);
+    lane.not_saved();
     assert!(lane.next(now()).is_some());
+}
+
+#[test]
+fn nothing_begins_while_the_stream_may_be_anothers() {
+    // The database went away with the answer: perhaps the stream was given back.
+    let mut lane = lane(1);
+    let job = lane.next(now()).unwrap();
+    lane.settle(&job, &status(200), now(), 0.5);
+    let given_back = lane.advance(now()).unwrap();
+    lane.not_saved();
+    lane.doubt();
+    lane.look_again();
+    assert_eq!(lane.wants(now()), None);
+    lane.load(vec![row(2)], 1);
+    assert!(lane.next(now()).is_none());
+    let again = lane.advance(now()).unwrap();
+    assert_eq!(again.tally, given_back.tally, "what was perhaps saved is not counted twice");
+    saved(&mut lane, now());
+    assert_eq!(lane.next(now()).unwrap().seqs, [2]);
+}
+
+#[test]
+fn a_lane_in_doubt_asks_even_when_nothing_changed() {
+    let mut lane = lane(1);
+    let job = lane.next(now()).unwrap();
+    assert!(lane.advance(now()).is_none());
+    lane.doubt();
+    assert!(lane.advance(now()).is_some());
+    drop(job);
 }
 
 #[test]

@@ -200,6 +200,8 @@ pub struct Claimed {
     pub revision: i32,
     #[diesel(sql_type = Nullable<Timestamptz>)]
     pub retry_at: Option<Time>,
+    #[diesel(embed)]
+    pub tally: Tally,
 }
 
 /// Whose streams are claimed, and which ones it has already.
@@ -243,7 +245,8 @@ pub async fn claim(conn: &AsyncPgConnection, claim: Claim<'_>) -> Result<Vec<Cla
          UPDATE webhook_streams s SET lease = gen_random_uuid(), holder = $1, leased_until = $4
          FROM due WHERE s.environment_id = due.environment_id AND s.webhook_id = due.webhook_id
              AND set_config('synchronous_commit', 'off', true) IS NOT NULL
-         RETURNING s.environment_id, s.webhook_id, s.lease, s.head, s.cursor, s.open, s.failures, s.revision, s.retry_at",
+         RETURNING s.environment_id, s.webhook_id, s.lease, s.head, s.cursor, s.open, s.failures, s.revision, s.retry_at,
+             s.delivered, s.given_up, s.dropped",
     )
     .bind::<Text, _>(claim.holder)
     .bind::<Array<SqlUuid>, _>(claim.held.iter().map(|(_, webhook)| *webhook).collect::<Vec<_>>())
@@ -284,21 +287,16 @@ pub async fn next_due(conn: &AsyncPgConnection, holder: &str, now: Time) -> Resu
     Ok(due.at)
 }
 
-/// How many deliveries came to which end.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How many deliveries came to which end, ever.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, QueryableByName)]
 pub struct Tally {
+    #[diesel(sql_type = BigInt)]
     pub delivered: i64,
+    #[diesel(sql_type = BigInt)]
     pub given_up: i64,
     /// The event was gone before the delivery's turn came.
+    #[diesel(sql_type = BigInt)]
     pub dropped: i64,
-}
-
-impl Tally {
-    pub fn add(&mut self, other: Tally) {
-        self.delivered += other.delivered;
-        self.given_up += other.given_up;
-        self.dropped += other.dropped;
-    }
 }
 
 /// What became of a stream since the last save.
@@ -368,8 +366,7 @@ pub(super) async fn advance_in(tx: &mut Tx, advances: &[Advance]) -> Result<Vec<
              lease = CASE WHEN NOT new.release THEN s.lease END,
              holder = CASE WHEN NOT new.release THEN s.holder END,
              leased_until = CASE WHEN NOT new.release THEN $10::timestamptz END,
-             delivered = s.delivered + new.delivered, given_up = s.given_up + new.given_up,
-             dropped = s.dropped + new.dropped
+             delivered = new.delivered, given_up = new.given_up, dropped = new.dropped
          FROM UNNEST($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[], $5::text[], $6::integer[], $7::timestamptz[],
                      $8::timestamptz[], $9::bool[], $11::bigint[], $12::bigint[], $13::bigint[])
               AS new (environment_id, webhook_id, lease, cursor, open, failures, paused_until, ready_at, release,
