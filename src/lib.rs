@@ -42,6 +42,7 @@ pub mod command;
 mod demo;
 pub mod server;
 
+use events::consumer::Reader;
 use worker::AnyWorker;
 
 /// Gives back what the workers of a process that ends have leased, so that nobody waits for it.
@@ -53,14 +54,14 @@ pub(crate) async fn release(app: &app::App) -> error::Result<()> {
 /// The workers of a server process, in the order in which [`worker::settle`] calls them.
 pub fn workers() -> Vec<AnyWorker> {
     vec![
-        AnyWorker::new(webhooks::fanout::Fanout),
-        AnyWorker::new(triggers::event::Matcher),
+        AnyWorker::new(Reader::new(webhooks::fanout::Fanout)),
+        AnyWorker::new(Reader::new(triggers::event::Matcher)),
         AnyWorker::new(triggers::event::Starter),
         AnyWorker::new(triggers::request_log::Forgetter),
         AnyWorker::new(webhooks::deliver::Deliverer::default()),
         AnyWorker::new(webhooks::replay::Replayer),
         AnyWorker::new(webhooks::reconcile::Bookkeeper::default()),
-        AnyWorker::new(db::partitions::Partitioner),
+        AnyWorker::new(db::partitions::Partitioner::default()),
         AnyWorker::new(events::export::Sealer::default()),
         AnyWorker::new(events::export::Writer),
         AnyWorker::new(events::retention::Retainer),
@@ -70,7 +71,7 @@ pub fn workers() -> Vec<AnyWorker> {
         AnyWorker::new(flows::Starter),
         // A second one: while the first waits for its commit, this has the database to itself.
         AnyWorker::new(flows::Engine),
-        AnyWorker::new(flows::CardWaits),
+        AnyWorker::new(Reader::new(flows::CardWaits)),
         AnyWorker::new(flows::Gauges::default()),
         AnyWorker::new(flows::Performer::default()),
         AnyWorker::new(cards::timers::CardTimers),

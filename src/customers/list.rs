@@ -1,6 +1,8 @@
 //! Reading customers: one, or pages of those who fit a search.
 
+use diesel::dsl::sql;
 use diesel::prelude::*;
+use diesel::sql_types::Bool;
 use diesel_async::RunQueryDsl;
 
 use super::profile::{self, Customer, TEST};
@@ -55,7 +57,8 @@ async fn load(app: &App, access: &Access, search: &Search, page: PageRequest<Cus
         query = query.filter(customers::id.gt(after));
     }
     if let Some(tag) = &search.tag {
-        query = query.filter(customers::tags.contains(vec![tag]));
+        // The index has those only who have a tag at all.
+        query = query.filter(customers::tags.contains(vec![tag]).and(sql::<Bool>("tags <> '{}'")));
     }
     match search.test {
         Some(true) => query = query.filter(customers::user_type.eq(TEST)),

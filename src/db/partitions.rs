@@ -5,11 +5,16 @@ use std::time::Duration;
 use diesel::sql_query;
 use diesel::sql_types::{Integer, Text, Timestamptz};
 use diesel_async::RunQueryDsl;
+use parking_lot::Mutex;
 
 use crate::app::App;
 use crate::clock::{Time, day_of};
 use crate::error::Result;
 use crate::worker::{Progress, Worker};
+
+/// How many days the logs of webhook subscriptions are kept: the longest schedule of retries, a hundred of them, spans
+/// seventeen.
+pub const WEBHOOK_DAYS: u64 = 30;
 
 /// A partitioned table and how long its days are kept. `None`: its area forgets them.
 struct Kept {
@@ -21,9 +26,8 @@ const TABLES: &[Kept] = &[
     Kept { table: "events", days: None },
     Kept { table: "export_chunks", days: None },
     Kept { table: "feed_changes", days: Some(1) },
-    // The longest schedule of retries, a hundred of them, spans seventeen days.
-    Kept { table: "webhook_deliveries", days: Some(30) },
-    Kept { table: "webhook_requests", days: Some(30) },
+    Kept { table: "webhook_deliveries", days: Some(WEBHOOK_DAYS) },
+    Kept { table: "webhook_requests", days: Some(WEBHOOK_DAYS) },
 ];
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -51,14 +55,21 @@ pub async fn maintain(app: &App, now: Time) -> Result<()> {
 }
 
 /// Keeps the partitions ahead of the clock.
-pub struct Partitioner;
+#[derive(Default)]
+pub struct Partitioner {
+    /// The day for which they are made.
+    made: Mutex<Option<Time>>,
+}
 
 impl Worker for Partitioner {
     const NAME: &'static str = "partitioner";
 
     async fn run(&self, app: &App) -> Result<Progress> {
-        let now = app.clock().now();
-        maintain(app, now).await?;
-        Ok(Progress::NextAt(now.plus(Duration::from_secs(3600))))
+        let today = day_of(app.clock().now());
+        if *self.made.lock() != Some(today) {
+            maintain(app, today).await?;
+            *self.made.lock() = Some(today);
+        }
+        Ok(Progress::NextAt(today.plus(DAY)))
     }
 }

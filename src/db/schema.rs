@@ -129,6 +129,7 @@ diesel::table! {
         lease -> Nullable<Uuid>,
         holder -> Nullable<Text>,
         leased_until -> Nullable<Timestamptz>,
+        moved_at -> Nullable<Timestamptz>,
     }
 }
 

@@ -4,15 +4,20 @@
 //! transaction, so a place never has to go back. A place belongs to the holder of a lease; every taking makes a new
 //! fence, and a write under an old one is refused.
 //!
+//! A [`Reader`] keeps its [`Place`] in memory between rounds. A move asks that the database still has the place from
+//! which it starts: after a crash that took a move back, the reader begins where the database is.
+//!
 //! Why not a sequence or the id alone: both are drawn before the commit, and a reader that has passed them never
 //! sees the rows of a transaction that commits late.
 
+use std::future::Future;
 use std::time::Duration;
 
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::app::App;
@@ -20,9 +25,16 @@ use crate::clock::Time;
 use crate::db::{Prepared, Tx};
 use crate::error::{Error, Result};
 use crate::ids::{EnvId, EventId, FlowId, TemplateId};
+use crate::realtime::Work;
+use crate::worker::{Progress, Worker};
 
 /// A holder that says nothing for so long has lost its place.
 const TERM: Duration = Duration::from_secs(10);
+/// How long to wait for transactions that run beside committed events.
+const MOMENT: Duration = Duration::from_millis(2);
+/// The most by which the receipt of an event lies before the last move of a reader that has not passed it: how long a
+/// transaction may run, and how far the clocks of two nodes may be apart. Days before it need not be looked at.
+const LATEST: Duration = Duration::from_secs(2 * 24 * 3600);
 
 /// How far a reader has come: everything up to here is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, QueryableByName)]
@@ -31,13 +43,6 @@ pub struct Position {
     pub xid: i64,
     #[diesel(sql_type = SqlUuid)]
     pub event_id: EventId,
-}
-
-/// The right to move a reader's place.
-#[derive(Clone, Copy, Debug)]
-pub struct Lease {
-    name: &'static str,
-    fence: Uuid,
 }
 
 /// An event as those need it who decide whom it concerns.
@@ -69,20 +74,40 @@ impl Fact {
     }
 }
 
+/// The place of a reader, and the right to move it.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    reader: &'static str,
+    fence: Uuid,
+    position: Position,
+    /// When the place was last moved.
+    moved_at: Option<Time>,
+    /// When the lease was last renewed.
+    renewed_at: Time,
+}
+
+#[derive(QueryableByName)]
+struct Taken {
+    #[diesel(embed)]
+    position: Position,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    moved_at: Option<Time>,
+}
+
 /// Takes the place of the named reader for `holder`, and tells it. `None`: somebody else holds it.
 ///
 /// The answer does not wait for the disk: a taking that a crash of the database forgets is one whose fence no write
 /// passes.
-pub async fn take(app: &App, name: &'static str, holder: &str) -> Result<Option<(Lease, Position)>> {
+pub async fn take(app: &App, name: &'static str, holder: &str) -> Result<Option<Place>> {
     let fence = Uuid::from_bytes(app.ids().bytes());
     let now = app.clock().now();
-    let position: Option<Position> = Prepared(
+    let taken: Option<Taken> = Prepared(
         sql_query(
             "INSERT INTO consumers (name, lease, holder, leased_until) VALUES ($1, $2, $3, $5)
          ON CONFLICT (name, shard) DO UPDATE SET lease = $2, holder = $3, leased_until = $5
          WHERE (consumers.lease IS NULL OR consumers.holder = $3 OR consumers.leased_until <= $4)
              AND set_config('synchronous_commit', 'off', true) IS NOT NULL
-         RETURNING xid, event_id",
+         RETURNING xid, event_id, moved_at",
         )
         .bind::<Text, _>(name)
         .bind::<SqlUuid, _>(fence)
@@ -93,7 +118,32 @@ pub async fn take(app: &App, name: &'static str, holder: &str) -> Result<Option<
     .get_result(&mut &*app.read().await?)
     .await
     .optional()?;
-    Ok(position.map(|position| (Lease { name, fence }, position)))
+    Ok(taken.map(|Taken { position, moved_at }| Place { reader: name, fence, position, moved_at, renewed_at: now }))
+}
+
+fn since(moved_at: Option<Time>, now: Time) -> Time {
+    moved_at.map_or(Time::from_millisecond(0), |moved| moved.min(now).minus(LATEST))
+}
+
+/// How many events the named reader has before it, at most so many.
+pub async fn lag(conn: &AsyncPgConnection, name: &str, now: Time, most: i64) -> Result<i64> {
+    let place: Option<Taken> = sql_query("SELECT xid, event_id, moved_at FROM consumers WHERE name = $1 AND shard = 0")
+        .bind::<Text, _>(name)
+        .get_result(&mut &*conn)
+        .await
+        .optional()?;
+    let Some(Taken { position, moved_at }) = place else { return Ok(0) };
+    let counted: Counted = sql_query(
+        "SELECT count(*) AS count FROM (
+             SELECT FROM events WHERE (xid, id) > ($1, $2) AND received_at >= $3 LIMIT $4) AS beyond",
+    )
+    .bind::<BigInt, _>(position.xid)
+    .bind::<SqlUuid, _>(position.event_id)
+    .bind::<Timestamptz, _>(since(moved_at, now))
+    .bind::<BigInt, _>(most)
+    .get_result(&mut &*conn)
+    .await?;
+    Ok(counted.count)
 }
 
 /// Gives back every place of a holder that ends, so that the next need not wait for the lease to end.
@@ -103,54 +153,148 @@ pub async fn release(app: &App, holder: &str) -> Result<()> {
     Ok(())
 }
 
-/// Moves the place, with the effects of the same transaction. A conflict when the lease was lost meanwhile.
-pub(crate) async fn advance_in(tx: &mut Tx, lease: Lease, to: Position) -> Result<()> {
-    let moved = Prepared(sql_query(
-        "UPDATE consumers SET xid = $3, event_id = $4, leased_until = $5 WHERE name = $1 AND shard = 0 AND lease = $2",
-    )
-    .bind::<Text, _>(lease.name)
-    .bind::<SqlUuid, _>(lease.fence)
-    .bind::<BigInt, _>(to.xid)
-    .bind::<SqlUuid, _>(to.event_id)
-    .bind::<Timestamptz, _>(tx.now().plus(TERM)))
-    .execute(&mut tx.conn())
-    .await?;
-    if moved == 0 {
-        return Err(Error::conflict(format!("the place of reader {} was taken over", lease.name)));
-    }
-    Ok(())
+/// Somebody whom events concern.
+pub trait Consumer: Send + Sync + 'static {
+    /// The name of its place.
+    const READER: &'static str;
+    /// Its name in logs and metrics.
+    const WORKER: &'static str;
+    /// The announcement that there are more events.
+    const WORK: Work;
+
+    /// Passes the next events that are safe to pass. False: there were no more.
+    fn pass(&self, app: &App, place: &mut Place) -> impl Future<Output = Result<bool>> + Send;
 }
 
-/// The next events after a place that are safe to pass, in order.
-pub async fn read(conn: &AsyncPgConnection, after: Position, limit: i64) -> Result<Vec<Fact>> {
-    Ok(Prepared(
-        sql_query(
-            "SELECT environment_id, id, name, custom, xid, received_at, is_test, template_id, flow_id FROM events
-         WHERE (xid, id) > ($1, $2) AND xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint
-         ORDER BY xid, id LIMIT $3",
+/// The worker of a consumer. It has its place in hand for as long as nothing goes wrong.
+pub struct Reader<C> {
+    consumer: C,
+    held: Mutex<Option<Place>>,
+}
+
+impl<C: Consumer> Reader<C> {
+    pub const fn new(consumer: C) -> Reader<C> {
+        Reader { consumer, held: Mutex::new(None) }
+    }
+
+    /// The place in hand, or that of the database. After an error or a long silence it is asked for anew.
+    async fn place(&self, app: &App) -> Result<Option<Place>> {
+        let held = self.held.lock().take();
+        let now = app.clock().now();
+        match held.filter(|place| place.renewed_at <= now && now.since(place.renewed_at) < TERM / 3) {
+            Some(place) => Ok(Some(place)),
+            None => take(app, C::READER, app.node()).await,
+        }
+    }
+}
+
+impl<C: Consumer> Worker for Reader<C> {
+    const NAME: &'static str = C::WORKER;
+
+    fn work() -> Option<Work> {
+        Some(C::WORK)
+    }
+
+    async fn run(&self, app: &App) -> Result<Progress> {
+        let Some(mut place) = self.place(app).await? else { return Ok(Progress::Idle) };
+        while self.consumer.pass(app, &mut place).await? {}
+        let waiting = place.waiting(&*app.read().await?, app.clock().now()).await?;
+        *self.held.lock() = Some(place);
+        if waiting {
+            tokio::time::sleep(MOMENT).await;
+            return Ok(Progress::More);
+        }
+        Ok(Progress::Idle)
+    }
+}
+
+impl Place {
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// No event that is still to be passed was received earlier.
+    pub fn since(&self, now: Time) -> Time {
+        since(self.moved_at, now)
+    }
+
+    /// The next events that are safe to pass, in order.
+    pub async fn read(&self, conn: &AsyncPgConnection, now: Time, limit: i64) -> Result<Vec<Fact>> {
+        Ok(Prepared(
+            sql_query(
+                "SELECT environment_id, id, name, custom, xid, received_at, is_test, template_id, flow_id FROM events
+             WHERE (xid, id) > ($1, $2) AND xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint
+                 AND received_at >= $4
+             ORDER BY xid, id LIMIT $3",
+            )
+            .bind::<BigInt, _>(self.position.xid)
+            .bind::<SqlUuid, _>(self.position.event_id)
+            .bind::<BigInt, _>(limit)
+            .bind::<Timestamptz, _>(self.since(now)),
         )
-        .bind::<BigInt, _>(after.xid)
-        .bind::<SqlUuid, _>(after.event_id)
-        .bind::<BigInt, _>(limit),
-    )
-    .load(&mut &*conn)
-    .await?)
+        .load(&mut &*conn)
+        .await?)
+    }
+
+    /// Tells whether events are committed beyond the place, safe to pass or not: then a look a moment later finds more.
+    async fn waiting(&self, conn: &AsyncPgConnection, now: Time) -> Result<bool> {
+        let answer: Answer = Prepared(
+            sql_query("SELECT EXISTS (SELECT FROM events WHERE (xid, id) > ($1, $2) AND received_at >= $3) AS yes")
+                .bind::<BigInt, _>(self.position.xid)
+                .bind::<SqlUuid, _>(self.position.event_id)
+                .bind::<Timestamptz, _>(self.since(now)),
+        )
+        .get_result(&mut &*conn)
+        .await?;
+        Ok(answer.yes)
+    }
+
+    /// Moves the place, with the effects of the same transaction. A conflict when it is no longer ours.
+    pub(crate) async fn advance_in(&mut self, tx: &mut Tx, to: Position) -> Result<()> {
+        self.advance(tx.conn(), tx.now(), to, "on").await
+    }
+
+    /// Moves the place where passing had no effect. The answer does not wait for the disk: whoever goes back passes the
+    /// same events once more.
+    pub async fn pass(&mut self, app: &App, to: Position) -> Result<()> {
+        self.advance(&*app.read().await?, app.clock().now(), to, "off").await
+    }
+
+    async fn advance(&mut self, conn: &AsyncPgConnection, now: Time, to: Position, durably: &str) -> Result<()> {
+        let moved = Prepared(
+            sql_query(
+                "UPDATE consumers SET xid = $3, event_id = $4, leased_until = $5, moved_at = $6
+             WHERE name = $1 AND shard = 0 AND lease = $2 AND xid = $7 AND event_id = $8
+                 AND ($9 = 'on' OR set_config('synchronous_commit', $9, true) IS NOT NULL)",
+            )
+            .bind::<Text, _>(self.reader)
+            .bind::<SqlUuid, _>(self.fence)
+            .bind::<BigInt, _>(to.xid)
+            .bind::<SqlUuid, _>(to.event_id)
+            .bind::<Timestamptz, _>(now.plus(TERM))
+            .bind::<Timestamptz, _>(now)
+            .bind::<BigInt, _>(self.position.xid)
+            .bind::<SqlUuid, _>(self.position.event_id)
+            .bind::<Text, _>(durably),
+        )
+        .execute(&mut &*conn)
+        .await?;
+        if moved == 0 {
+            return Err(Error::conflict(format!("the place of reader {} was taken over", self.reader)));
+        }
+        *self = Place { position: to, moved_at: Some(now), renewed_at: now, ..*self };
+        Ok(())
+    }
+}
+
+#[derive(QueryableByName)]
+struct Counted {
+    #[diesel(sql_type = BigInt)]
+    count: i64,
 }
 
 #[derive(QueryableByName)]
 struct Answer {
     #[diesel(sql_type = Bool)]
     yes: bool,
-}
-
-/// Tells whether events are committed beyond a place, safe to pass or not: then a look a moment later finds more.
-pub async fn waiting(conn: &AsyncPgConnection, after: Position) -> Result<bool> {
-    let answer: Answer = Prepared(
-        sql_query("SELECT EXISTS (SELECT FROM events WHERE (xid, id) > ($1, $2)) AS yes")
-            .bind::<BigInt, _>(after.xid)
-            .bind::<SqlUuid, _>(after.event_id),
-    )
-    .get_result(&mut &*conn)
-    .await?;
-    Ok(answer.yes)
 }

@@ -6,7 +6,6 @@
 //! twice does no harm.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Bool, Text, Timestamptz, Uuid as SqlUuid};
@@ -18,18 +17,13 @@ use crate::app::App;
 use crate::clock::Time;
 use crate::db::{Prepared, Tx};
 use crate::error::Result;
-use crate::events::consumer::{self, Position};
+use crate::events::consumer::{Consumer, Place, Position};
 use crate::events::names;
 use crate::ids::{CardId, EnvId};
 use crate::realtime::{Announcement, Work};
-use crate::worker::{Progress, Worker};
 
-/// The name of the reader of events.
-const READER: &str = "card-waits";
 /// Events that one transaction passes.
 const BATCH: i64 = 5_000;
-/// How long to wait for transactions that run beside committed events.
-const MOMENT: Duration = Duration::from_millis(2);
 
 /// Something that was done to a card.
 #[derive(Debug)]
@@ -55,11 +49,13 @@ struct Row {
     payload: String,
 }
 
-/// What was done to some cards, in the order in which it was recorded. Each card comes with its customer's id.
+/// What was done to some cards, in the order in which it was recorded. Each card comes with its customer's id; none of
+/// them was sent before `since`.
 pub(in crate::flows) async fn of_cards(
     conn: &AsyncPgConnection,
     env: EnvId,
     cards: &[(CardId, String)],
+    since: Time,
 ) -> Result<HashMap<CardId, Vec<Reaction>>> {
     let mut found: HashMap<CardId, Vec<Reaction>> = HashMap::new();
     if cards.is_empty() {
@@ -72,13 +68,14 @@ pub(in crate::flows) async fn of_cards(
          JOIN cards ON cards.environment_id = $1 AND cards.id = asked.card_id
          JOIN events ON events.environment_id = $1 AND events.end_user_id = asked.end_user_id
               AND events.card_id = asked.card_id AND events.received_at >= cards.created_at
-         WHERE events.name = ANY($4)
+         WHERE events.name = ANY($4) AND events.received_at >= $5
          ORDER BY events.xid, events.id",
     )
     .bind::<SqlUuid, _>(env)
     .bind::<Array<SqlUuid>, _>(ids)
     .bind::<Array<Text>, _>(users)
-    .bind::<Array<Text>, _>(names::OF_CARDS_IN_USE);
+    .bind::<Array<Text>, _>(names::OF_CARDS_IN_USE)
+    .bind::<Timestamptz, _>(since);
     let rows: Vec<Row> = Prepared(query).load(&mut &*conn).await?;
     for row in rows {
         let envelope = serde_json::from_str(&row.payload)?;
@@ -90,34 +87,27 @@ pub(in crate::flows) async fn of_cards(
 /// Wakes runs that wait for cards to which something was done.
 pub struct CardWaits;
 
-impl Worker for CardWaits {
-    const NAME: &'static str = "flow-card-waits";
+impl Consumer for CardWaits {
+    const READER: &'static str = "card-waits";
+    const WORKER: &'static str = "flow-card-waits";
+    const WORK: Work = Work::CardWaits;
 
-    fn work() -> Option<Work> {
-        Some(Work::CardWaits)
-    }
-
-    async fn run(&self, app: &App) -> Result<Progress> {
-        let Some((lease, mut position)) = consumer::take(app, READER, app.node()).await? else {
-            return Ok(Progress::Idle);
-        };
-        loop {
-            let passed = app
-                .transact(async |tx| {
-                    let Some(passed) = pass_in(tx, position).await? else { return Ok(None) };
-                    consumer::advance_in(tx, lease, passed).await?;
-                    Ok(Some(passed))
-                })
-                .await?;
-            match passed {
-                Some(passed) => position = passed,
-                None if consumer::waiting(&*app.read().await?, position).await? => {
-                    tokio::time::sleep(MOMENT).await;
-                    return Ok(Progress::More);
-                }
-                None => return Ok(Progress::Idle),
-            }
+    async fn pass(&self, app: &App, place: &mut Place) -> Result<bool> {
+        let Some(span) = ahead(&*app.read().await?, place, app.clock().now()).await? else { return Ok(false) };
+        let passed = Position { xid: span.xid, event_id: span.event_id };
+        if !span.awaited {
+            place.pass(app, passed).await?;
+            return Ok(span.full);
         }
+        app.transact(async |tx| {
+            if wake_in(tx, place, passed).await? > 0 {
+                tx.announce(Announcement::Wake(Work::Reactions));
+                tx.announce(Announcement::Wake(Work::Flows));
+            }
+            place.advance_in(tx, passed).await
+        })
+        .await?;
+        Ok(span.full)
     }
 }
 
@@ -129,41 +119,42 @@ struct Span {
     event_id: crate::ids::EventId,
     #[diesel(sql_type = Bool)]
     awaited: bool,
+    /// There are as many events as one transaction passes.
+    #[diesel(sql_type = Bool)]
+    full: bool,
 }
 
-/// Passes events and wakes those who wait for their cards. `None`: there is nothing to pass.
-async fn pass_in(tx: &mut Tx, after: Position) -> Result<Option<Position>> {
+/// The events that are safe to pass. `None`: there are none.
+async fn ahead(conn: &AsyncPgConnection, place: &Place, now: Time) -> Result<Option<Span>> {
+    let after = place.position();
     let span = sql_query(
         "WITH passed AS (
              SELECT xid, id, name FROM events
              WHERE (xid, id) > ($1, $2) AND xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint
+                 AND received_at >= $5
              ORDER BY xid, id LIMIT $3
          )
-         SELECT xid, id AS event_id, (SELECT bool_or(name = ANY($4)) FROM passed) AS awaited
+         SELECT xid, id AS event_id, (SELECT bool_or(name = ANY($4)) FROM passed) AS awaited,
+             (SELECT count(*) = $3 FROM passed) AS full
          FROM passed ORDER BY xid DESC, id DESC LIMIT 1",
     )
     .bind::<BigInt, _>(after.xid)
     .bind::<SqlUuid, _>(after.event_id)
     .bind::<BigInt, _>(BATCH)
-    .bind::<Array<Text>, _>(names::OF_CARDS_IN_USE);
-    let span: Option<Span> = Prepared(span).get_result(&mut tx.conn()).await.optional()?;
-    let Some(span) = span else { return Ok(None) };
-    let passed = Position { xid: span.xid, event_id: span.event_id };
-    if span.awaited && wake_in(tx, after, passed).await? > 0 {
-        tx.announce(Announcement::Wake(Work::Reactions));
-        tx.announce(Announcement::Wake(Work::Flows));
-    }
-    Ok(Some(passed))
+    .bind::<Array<Text>, _>(names::OF_CARDS_IN_USE)
+    .bind::<Timestamptz, _>(place.since(now));
+    Ok(Prepared(span).get_result(&mut &*conn).await.optional()?)
 }
 
 /// Readies the tokens that wait for cards of the events between two places, also those that a worker holds now: it
 /// may have looked at the past too early.
-async fn wake_in(tx: &Tx, after: Position, to: Position) -> Result<usize> {
-    let now: Time = tx.now();
+async fn wake_in(tx: &Tx, place: &Place, to: Position) -> Result<usize> {
+    let (now, after) = (tx.now(), place.position());
     let wake = sql_query(
         "UPDATE tokens SET status = 'ready', lane = 0, wake_at = $6
          FROM (SELECT DISTINCT environment_id, card_id FROM events
-               WHERE (xid, id) > ($1, $2) AND (xid, id) <= ($3, $4) AND card_id IS NOT NULL AND name = ANY($5)) AS used
+               WHERE (xid, id) > ($1, $2) AND (xid, id) <= ($3, $4) AND received_at >= $7
+                   AND card_id IS NOT NULL AND name = ANY($5)) AS used
          WHERE tokens.environment_id = used.environment_id AND tokens.wait_card = used.card_id",
     )
     .bind::<BigInt, _>(after.xid)
@@ -171,6 +162,7 @@ async fn wake_in(tx: &Tx, after: Position, to: Position) -> Result<usize> {
     .bind::<BigInt, _>(to.xid)
     .bind::<SqlUuid, _>(to.event_id)
     .bind::<Array<Text>, _>(names::OF_CARDS_IN_USE)
-    .bind::<Timestamptz, _>(now);
+    .bind::<Timestamptz, _>(now)
+    .bind::<Timestamptz, _>(place.since(now));
     Ok(Prepared(wake).execute(&mut tx.conn()).await?)
 }

@@ -1,5 +1,7 @@
 //! Reads what waits for one subscription or many: the log beyond a cursor, and failed requests that are due again.
 
+use std::time::Duration;
+
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
@@ -7,6 +9,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::stream;
 use crate::clock::Time;
+use crate::db::partitions::WEBHOOK_DAYS;
 use crate::db::{Prepared, Tx};
 use crate::error::Result;
 use crate::ids::{EnvId, EventId, WebhookId};
@@ -36,8 +39,13 @@ pub struct Wanted {
     pub most: i64,
 }
 
+/// No delivery is of an event before it. The record is kept much longer than the logs: a plan need not open its days.
+fn oldest(now: Time) -> Time {
+    now.minus(Duration::from_secs((WEBHOOK_DAYS + 2) * 24 * 3600))
+}
+
 /// The next deliveries of several streams, in order.
-pub async fn beyond(conn: &AsyncPgConnection, wanted: &[Wanted]) -> Result<Vec<Waiting>> {
+pub async fn beyond(conn: &AsyncPgConnection, wanted: &[Wanted], now: Time) -> Result<Vec<Waiting>> {
     // The event is looked up row by row: its key names one partition, which a join would not know.
     Ok(Prepared(sql_query(
         "SELECT wanted.webhook_id, log.seq, log.event_id, log.received_at, event.payload
@@ -50,13 +58,15 @@ pub async fn beyond(conn: &AsyncPgConnection, wanted: &[Wanted]) -> Result<Vec<W
          LEFT JOIN LATERAL (
              SELECT e.payload FROM events e
              WHERE e.environment_id = wanted.environment_id AND e.id = log.event_id AND e.received_at = log.received_at
+                 AND e.received_at >= $5
              LIMIT 1) AS event ON true
          ORDER BY wanted.webhook_id, log.seq",
     )
     .bind::<Array<SqlUuid>, _>(wanted.iter().map(|wanted| wanted.env).collect::<Vec<_>>())
     .bind::<Array<SqlUuid>, _>(wanted.iter().map(|wanted| wanted.webhook).collect::<Vec<_>>())
     .bind::<Array<BigInt>, _>(wanted.iter().map(|wanted| wanted.after).collect::<Vec<_>>())
-    .bind::<Array<BigInt>, _>(wanted.iter().map(|wanted| wanted.most).collect::<Vec<_>>()))
+    .bind::<Array<BigInt>, _>(wanted.iter().map(|wanted| wanted.most).collect::<Vec<_>>())
+    .bind::<Timestamptz, _>(oldest(now)))
     .load(&mut &*conn)
     .await?)
 }
@@ -70,7 +80,7 @@ pub struct Numbered {
 }
 
 /// Particular deliveries, in order.
-pub async fn numbered(conn: &AsyncPgConnection, wanted: &[Numbered]) -> Result<Vec<Waiting>> {
+pub async fn numbered(conn: &AsyncPgConnection, wanted: &[Numbered], now: Time) -> Result<Vec<Waiting>> {
     Ok(Prepared(
         sql_query(
             "SELECT wanted.webhook_id, log.seq, log.event_id, log.received_at, event.payload
@@ -82,12 +92,14 @@ pub async fn numbered(conn: &AsyncPgConnection, wanted: &[Numbered]) -> Result<V
          LEFT JOIN LATERAL (
              SELECT e.payload FROM events e
              WHERE e.environment_id = wanted.environment_id AND e.id = log.event_id AND e.received_at = log.received_at
+                 AND e.received_at >= $4
              LIMIT 1) AS event ON true
          ORDER BY wanted.webhook_id, log.seq",
         )
         .bind::<Array<SqlUuid>, _>(wanted.iter().map(|wanted| wanted.env).collect::<Vec<_>>())
         .bind::<Array<SqlUuid>, _>(wanted.iter().map(|wanted| wanted.webhook).collect::<Vec<_>>())
-        .bind::<Array<BigInt>, _>(wanted.iter().map(|wanted| wanted.seq).collect::<Vec<_>>()),
+        .bind::<Array<BigInt>, _>(wanted.iter().map(|wanted| wanted.seq).collect::<Vec<_>>())
+        .bind::<Timestamptz, _>(oldest(now)),
     )
     .load(&mut &*conn)
     .await?)

@@ -87,7 +87,7 @@ impl Desk {
             }
         }
         if !left.is_empty() {
-            let mut rows = by_webhook(backlog::numbered(&conn, &left).await?);
+            let mut rows = by_webhook(backlog::numbered(&conn, &left, now).await?);
             for webhook in left.iter().map(|left| left.webhook).collect::<HashSet<_>>() {
                 if let Some(lane) = self.lanes.get_mut(&webhook) {
                     lane.recover(rows.remove(&webhook).unwrap_or_default());
@@ -126,11 +126,11 @@ impl Desk {
                     retry.seqs.iter().copied().map(number)
                 })
                 .collect();
-            let rows = if numbered.is_empty() { Vec::new() } else { backlog::numbered(&conn, &numbered).await? };
+            let rows = if numbered.is_empty() { Vec::new() } else { backlog::numbered(&conn, &numbered, now).await? };
             self.give_retries(&retries, due, rows);
         }
         if !logs.is_empty() {
-            let mut rows = by_webhook(backlog::beyond(&conn, &logs).await?);
+            let mut rows = by_webhook(backlog::beyond(&conn, &logs, now).await?);
             for wanted in logs {
                 if let Some(lane) = self.lanes.get_mut(&wanted.webhook) {
                     let most = usize::try_from(wanted.most).unwrap_or(usize::MAX);

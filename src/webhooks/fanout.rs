@@ -4,7 +4,6 @@
 //! neither missing nor double, whenever the process ends; the constraint on (subscription, event) is the second lock.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::time::Duration;
 
 use diesel::prelude::*;
 use diesel::sql_query;
@@ -16,57 +15,44 @@ use crate::app::App;
 use crate::clock::Time;
 use crate::db::{Prepared, Tx};
 use crate::error::Result;
-use crate::events::consumer::{self, Fact};
+use crate::events::consumer::{Consumer, Fact, Place, Position};
 use crate::events::kind;
 use crate::ids::{EnvId, EventId, FlowId, TemplateId, WebhookId};
 use crate::realtime::{Announcement, Work};
-use crate::worker::{Progress, Worker};
 
-/// The name of the reader of events.
+/// The name of the place up to which events are matched.
 pub(super) const READER: &str = "webhooks";
 /// Events one transaction looks at.
 const BATCH: i64 = 2000;
 /// Rows after which a transaction takes no further event.
 const MOST_ROWS: usize = 20_000;
-/// How long to wait for transactions that run beside committed events.
-const MOMENT: Duration = Duration::from_millis(2);
-
 /// The worker.
 pub struct Fanout;
 
-impl Worker for Fanout {
-    const NAME: &'static str = "webhook-fanout";
+impl Consumer for Fanout {
+    const READER: &'static str = READER;
+    const WORKER: &'static str = "webhook-fanout";
+    const WORK: Work = Work::Fanout;
 
-    fn work() -> Option<Work> {
-        Some(Work::Fanout)
-    }
-
-    async fn run(&self, app: &App) -> Result<Progress> {
-        let Some((lease, mut position)) = consumer::take(app, READER, app.node()).await? else {
-            return Ok(Progress::Idle);
-        };
-        loop {
-            let passed = app
-                .transact(async |tx| {
-                    let facts = consumer::read(tx.conn(), position, BATCH).await?;
-                    let Some((passed, rows)) = matches(tx.conn(), &facts).await? else { return Ok(None) };
-                    if !rows.is_empty() {
-                        append_in(tx, rows).await?;
-                        tx.announce(Announcement::Wake(Work::Webhooks));
-                    }
-                    consumer::advance_in(tx, lease, passed).await?;
-                    Ok(Some(passed))
-                })
-                .await?;
-            match passed {
-                Some(passed) => position = passed,
-                None if consumer::waiting(&*app.read().await?, position).await? => {
-                    tokio::time::sleep(MOMENT).await;
-                    return Ok(Progress::More);
-                }
-                None => return Ok(Progress::Idle),
-            }
+    async fn pass(&self, app: &App, place: &mut Place) -> Result<bool> {
+        // Matched outside the transaction: events below a place never change.
+        let conn = app.read().await?;
+        let facts = place.read(&conn, app.clock().now(), BATCH).await?;
+        let Some((passed, rows)) = matches(&conn, &facts).await? else { return Ok(false) };
+        drop(conn);
+        let more =
+            facts.len() == usize::try_from(BATCH).unwrap_or(0) || facts.last().map(Fact::position) != Some(passed);
+        if rows.is_empty() {
+            place.pass(app, passed).await?;
+            return Ok(more);
         }
+        app.transact(async |tx| {
+            append_in(tx, rows).await?;
+            tx.announce(Announcement::Wake(Work::Webhooks));
+            place.advance_in(tx, passed).await
+        })
+        .await?;
+        Ok(more)
     }
 }
 
@@ -102,7 +88,7 @@ impl Interest {
 pub(super) type Rows = BTreeMap<(EnvId, WebhookId), Vec<(EventId, Time)>>;
 
 /// Matches events with the active subscriptions of their environments. Gives the place up to which it came.
-async fn matches(conn: &AsyncPgConnection, facts: &[Fact]) -> Result<Option<(consumer::Position, Rows)>> {
+async fn matches(conn: &AsyncPgConnection, facts: &[Fact]) -> Result<Option<(Position, Rows)>> {
     if facts.is_empty() {
         return Ok(None);
     }
@@ -121,7 +107,7 @@ async fn matches(conn: &AsyncPgConnection, facts: &[Fact]) -> Result<Option<(con
     Ok(distribute(facts, &interests))
 }
 
-fn distribute(facts: &[Fact], interests: &[Interest]) -> Option<(consumer::Position, Rows)> {
+fn distribute(facts: &[Fact], interests: &[Interest]) -> Option<(Position, Rows)> {
     let mut by_type: HashMap<(EnvId, &str), Vec<&Interest>> = HashMap::new();
     for interest in interests {
         for name in &interest.types {

@@ -16,6 +16,7 @@ use super::fanout;
 use crate::app::App;
 use crate::clock::Time;
 use crate::error::Result;
+use crate::events::consumer;
 use crate::worker::{Progress, Worker};
 
 /// How often the gauges are set.
@@ -91,18 +92,8 @@ struct Counted {
 }
 
 /// How many events nobody has matched with subscriptions yet.
-pub async fn lag(conn: &AsyncPgConnection) -> Result<i64> {
-    let counted: Counted = sql_query(
-        "SELECT count(*) AS count FROM (
-             SELECT FROM events e WHERE (e.xid, e.id) > (
-                 SELECT c.xid, c.event_id FROM consumers c WHERE c.name = $1 AND c.shard = 0)
-             LIMIT $2) AS beyond",
-    )
-    .bind::<diesel::sql_types::Text, _>(fanout::READER)
-    .bind::<BigInt, _>(LARGEST_LAG)
-    .get_result(&mut &*conn)
-    .await?;
-    Ok(counted.count)
+pub async fn lag(conn: &AsyncPgConnection, now: Time) -> Result<i64> {
+    consumer::lag(conn, fanout::READER, now, LARGEST_LAG).await
 }
 
 /// How many deliveries of events recorded since an instant are missing from the logs, though fan-out has passed the
@@ -154,7 +145,7 @@ impl Worker for Bookkeeper {
         set("cardwire_webhook_waiting_open", books.open);
         set("cardwire_webhook_waiting_retry", books.retrying);
         set("cardwire_webhook_failing_endpoints", books.failing);
-        set("cardwire_webhook_fanout_lag_events", lag(&conn).await?);
+        set("cardwire_webhook_fanout_lag_events", lag(&conn, now).await?);
         let age = books.oldest.map_or(Duration::ZERO, |oldest| now.since(oldest));
         metrics::gauge!("cardwire_webhook_oldest_seconds").set(age.as_secs_f64());
         let next = now.plus(PERIOD);

@@ -184,10 +184,12 @@ impl World {
     pub(super) async fn look_back(&mut self, conn: &AsyncPgConnection, env: EnvId, tokens: &[Token]) -> Result<()> {
         let awaited = tokens.iter().filter_map(|token| {
             let run = self.runs.get(&token.run_id)?;
-            Some((token.wait_card?, run.user_id.clone()))
+            Some(((token.wait_card?, run.user_id.clone()), run.started_at))
         });
-        let awaited: Vec<(CardId, String)> = awaited.collect();
-        self.reactions = reactions::of_cards(conn, env, &awaited).await?;
+        let (awaited, begun): (Vec<(CardId, String)>, Vec<Time>) = awaited.unzip();
+        if let Some(since) = begun.into_iter().min() {
+            self.reactions = reactions::of_cards(conn, env, &awaited, since).await?;
+        }
         let acting = tokens.iter().filter(|token| token.reached_at.is_some() && token.wait_card.is_none());
         let acting: Vec<RunId> = acting.map(|token| token.run_id).collect();
         if !acting.is_empty() {

@@ -1,7 +1,6 @@
 //! Asks event triggers about what happened: each event that is recorded, once, in commit-safe order.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
 
 use diesel::prelude::*;
 use diesel::sql_query;
@@ -15,91 +14,82 @@ use crate::app::App;
 use crate::clock::{Time, zone};
 use crate::db::Prepared;
 use crate::error::{Result, Violations};
-use crate::events::consumer::{self, Fact, Lease, Position};
+use crate::events::consumer::{Consumer, Fact, Place, Position};
 use crate::events::kind;
 use crate::flows::condition::Condition;
 use crate::ids::{EnvId, EventId, FlowId, TemplateId, TriggerId};
 use crate::realtime::{Announcement, Work};
-use crate::worker::{Progress, Worker};
 
-/// The name of the reader of events.
-const READER: &str = "event-triggers";
 /// Events that one transaction passes.
 const BATCH: i64 = 2_000;
 /// Events that are passed at once where no trigger is live.
 const MOST_PASSED: i64 = 20_000;
-/// How long to wait for transactions that run beside committed events.
-const MOMENT: Duration = Duration::from_millis(2);
 
 /// The worker.
 pub struct Matcher;
 
-impl Worker for Matcher {
-    const NAME: &'static str = "event-trigger-matcher";
+impl Consumer for Matcher {
+    const READER: &'static str = "event-triggers";
+    const WORKER: &'static str = "event-trigger-matcher";
+    const WORK: Work = Work::EventTriggers;
 
-    fn work() -> Option<Work> {
-        Some(Work::EventTriggers)
-    }
-
-    async fn run(&self, app: &App) -> Result<Progress> {
-        let Some((lease, mut position)) = consumer::take(app, READER, app.node()).await? else {
-            return Ok(Progress::Idle);
-        };
-        loop {
-            if let Some(passed) = pass_by(app, lease, position).await? {
-                position = passed;
-                continue;
-            }
-            // Conditions are asked outside the transaction: events below a place never change.
-            let conn = app.read().await?;
-            let facts = consumer::read(&conn, position, BATCH).await?;
-            let Some(passed) = facts.last().map(Fact::position) else {
-                if consumer::waiting(&conn, position).await? {
-                    drop(conn);
-                    tokio::time::sleep(MOMENT).await;
-                    return Ok(Progress::More);
-                }
-                return Ok(Progress::Idle);
-            };
-            let verdicts = judge(&conn, &facts, app.clock().now()).await?;
+    async fn pass(&self, app: &App, place: &mut Place) -> Result<bool> {
+        let conn = app.read().await?;
+        let now = app.clock().now();
+        if let Some(unasked) = unasked(&conn, place, now).await? {
             drop(conn);
-            app.transact(async |tx| {
-                if !verdicts.fire.is_empty() {
-                    firing::insert_in(tx, &verdicts.fire).await?;
-                    tx.announce(Announcement::Wake(Work::Firings));
-                }
-                outcome::record_in(tx, &verdicts.pass).await?;
-                consumer::advance_in(tx, lease, passed).await
-            })
-            .await?;
-            position = passed;
+            place.pass(app, unasked.last).await?;
+            return Ok(unasked.full);
         }
+        // Conditions are asked outside the transaction: events below a place never change.
+        let facts = place.read(&conn, now, BATCH).await?;
+        let Some(passed) = facts.last().map(Fact::position) else { return Ok(false) };
+        let verdicts = judge(&conn, &facts, now).await?;
+        drop(conn);
+        app.transact(async |tx| {
+            if !verdicts.fire.is_empty() {
+                firing::insert_in(tx, &verdicts.fire).await?;
+                tx.announce(Announcement::Wake(Work::Firings));
+            }
+            outcome::record_in(tx, &verdicts.pass).await?;
+            place.advance_in(tx, passed).await
+        })
+        .await?;
+        Ok(true)
     }
 }
 
-/// Passes what was recorded while there is no live trigger that could fire. `None`: there is one, or nothing to pass.
+/// Events about which no trigger need be asked.
+#[derive(QueryableByName)]
+struct Unasked {
+    #[diesel(embed)]
+    last: Position,
+    /// There are as many as are passed at once.
+    #[diesel(sql_type = Bool)]
+    full: bool,
+}
+
+/// What was recorded while there is no live trigger that could fire. `None`: there is one, or nothing to pass.
 ///
 /// One statement sees both: a trigger that it does not see goes live in a transaction that is not over, and fires for
 /// later ones only.
-async fn pass_by(app: &App, lease: Lease, after: Position) -> Result<Option<Position>> {
-    let conn = app.read().await?;
+async fn unasked(conn: &AsyncPgConnection, place: &Place, now: Time) -> Result<Option<Unasked>> {
+    let after = place.position();
     let query = sql_query(
-        "SELECT xid, id AS event_id FROM (
+        "WITH passed AS (
              SELECT xid, id FROM events
              WHERE (xid, id) > ($1, $2) AND xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint
-             ORDER BY xid, id LIMIT $3) AS passed
+                 AND received_at >= $4
+             ORDER BY xid, id LIMIT $3)
+         SELECT xid, id AS event_id, (SELECT count(*) = $3 FROM passed) AS full FROM passed
          WHERE NOT EXISTS (SELECT FROM triggers WHERE kind = 'event' AND mode = 'live')
          ORDER BY xid DESC, id DESC LIMIT 1",
     )
     .bind::<BigInt, _>(after.xid)
     .bind::<SqlUuid, _>(after.event_id)
-    .bind::<BigInt, _>(MOST_PASSED);
-    let passed: Option<Position> = Prepared(query).get_result(&mut &*conn).await.optional()?;
-    drop(conn);
-    if let Some(passed) = passed {
-        app.transact(async |tx| consumer::advance_in(tx, lease, passed).await).await?;
-    }
-    Ok(passed)
+    .bind::<BigInt, _>(MOST_PASSED)
+    .bind::<Timestamptz, _>(place.since(now));
+    Ok(Prepared(query).get_result(&mut &*conn).await.optional()?)
 }
 
 /// An event trigger as far as matching asks.
@@ -255,14 +245,20 @@ async fn ask(conn: &AsyncPgConnection, asked: &[(&Fact, &Interest)], now: Time, 
 }
 
 async fn envelopes(conn: &AsyncPgConnection, asked: &[(&Fact, &Interest)]) -> Result<HashMap<(EnvId, EventId), Value>> {
+    // The plan opens the days between, and no others.
+    let received = || asked.iter().map(|(fact, _)| fact.received_at);
+    let (Some(first), Some(last)) = (received().min(), received().max()) else { return Ok(HashMap::new()) };
     let query = sql_query(
         "SELECT events.environment_id, events.id, events.payload
          FROM (SELECT DISTINCT * FROM UNNEST($1::uuid[], $2::uuid[], $3::timestamptz[])) AS asked (environment_id, id, received_at)
-         JOIN events USING (environment_id, id, received_at)",
+         JOIN events USING (environment_id, id, received_at)
+         WHERE events.received_at BETWEEN $4 AND $5",
     )
     .bind::<Array<SqlUuid>, _>(asked.iter().map(|(fact, _)| fact.environment_id).collect::<Vec<_>>())
     .bind::<Array<SqlUuid>, _>(asked.iter().map(|(fact, _)| fact.id).collect::<Vec<_>>())
-    .bind::<Array<Timestamptz>, _>(asked.iter().map(|(fact, _)| fact.received_at).collect::<Vec<_>>());
+    .bind::<Array<Timestamptz>, _>(asked.iter().map(|(fact, _)| fact.received_at).collect::<Vec<_>>())
+    .bind::<Timestamptz, _>(first)
+    .bind::<Timestamptz, _>(last);
     let rows: Vec<Envelope> = Prepared(query).load(&mut &*conn).await?;
     rows.into_iter().map(|row| Ok(((row.environment_id, row.id), serde_json::from_str(&row.payload)?))).collect()
 }

@@ -137,15 +137,21 @@ impl Event {
 }
 
 async fn events(conn: &AsyncPgConnection, group: &[Firing]) -> Result<HashMap<EventId, Event>> {
+    // The plan opens the days between, and no others.
+    let received = || group.iter().map(|firing| firing.received_at);
+    let (Some(first), Some(last)) = (received().min(), received().max()) else { return Ok(HashMap::new()) };
     let query = sql_query(
         "SELECT events.id, events.name, events.is_test, events.run_id IS NOT NULL AS of_run, runs.hops, events.payload
          FROM UNNEST($1::uuid[], $2::uuid[], $3::timestamptz[]) AS asked (environment_id, id, received_at)
          JOIN events USING (environment_id, id, received_at)
-         LEFT JOIN runs ON runs.environment_id = events.environment_id AND runs.id = events.run_id",
+         LEFT JOIN runs ON runs.environment_id = events.environment_id AND runs.id = events.run_id
+         WHERE events.received_at BETWEEN $4 AND $5",
     )
     .bind::<Array<SqlUuid>, _>(group.iter().map(|firing| firing.environment_id).collect::<Vec<_>>())
     .bind::<Array<SqlUuid>, _>(group.iter().map(|firing| firing.event_id).collect::<Vec<_>>())
-    .bind::<Array<Timestamptz>, _>(group.iter().map(|firing| firing.received_at).collect::<Vec<_>>());
+    .bind::<Array<Timestamptz>, _>(group.iter().map(|firing| firing.received_at).collect::<Vec<_>>())
+    .bind::<Timestamptz, _>(first)
+    .bind::<Timestamptz, _>(last);
     let found: Vec<Event> = Prepared(query).load(&mut &*conn).await?;
     Ok(found.into_iter().map(|event| (event.id, event)).collect())
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use cardwire::events::consumer;
+use cardwire::events::consumer::{self, Reader};
 use cardwire::webhooks::deliver::{self, Deliverer};
 use cardwire::webhooks::fanout::Fanout;
 use cardwire::worker::{AnyWorker, Worker, settle};
@@ -20,7 +20,7 @@ async fn a_worker_dropped_in_flight_loses_nothing() {
     scene.subscribe(&receiver).await;
     let app = &scene.test.app;
     let events = texts(&scene.record_many(40).await);
-    settle(app, &[AnyWorker::new(Fanout)]).await.unwrap();
+    settle(app, &[AnyWorker::new(Reader::new(Fanout))]).await.unwrap();
     for round in 0..6 {
         // Some requests are answered, others hang when the worker ends.
         receiver.reply_next((0..round).map(|_| Reply::Status(200)));
@@ -58,7 +58,7 @@ async fn a_process_that_ends_gives_back_what_it_leased() {
     scene.subscribe(&receiver).await;
     let app = &scene.test.app;
     scene.record("card-published").await;
-    settle(app, &[AnyWorker::new(Fanout)]).await.unwrap();
+    settle(app, &[AnyWorker::new(Reader::new(Fanout))]).await.unwrap();
     receiver.reply_always(Some(Reply::After(Duration::from_secs(60))));
     let deliverer = Deliverer::default();
     tokio::select! {
@@ -80,7 +80,7 @@ async fn a_stream_whose_holder_is_silent_is_taken_over() {
     let receiver = Receiver::start().await;
     scene.subscribe(&receiver).await;
     let event = scene.record("card-published").await;
-    settle(&scene.test.app, &[AnyWorker::new(Fanout)]).await.unwrap();
+    settle(&scene.test.app, &[AnyWorker::new(Reader::new(Fanout))]).await.unwrap();
     let lease = "UPDATE webhook_streams SET lease = gen_random_uuid(), holder = 'another', leased_until = '2026-01-01T00:00:10Z'";
     sql_query(lease).execute(&mut &*scene.test.app.read().await.unwrap()).await.unwrap();
     scene.settle().await;
@@ -98,7 +98,7 @@ async fn a_clock_that_is_moved_neither_loses_nor_holds_up_anything() {
     let mut events = Vec::new();
     for (forward, back) in [(day, Duration::ZERO), (Duration::ZERO, day), (2 * day, day)] {
         events.extend(scene.record_many(3).await);
-        settle(&scene.test.app, &[AnyWorker::new(Fanout)]).await.unwrap();
+        settle(&scene.test.app, &[AnyWorker::new(Reader::new(Fanout))]).await.unwrap();
         // Another process took the stream, by a clock like ours, and died.
         let lease = "UPDATE webhook_streams SET lease = gen_random_uuid(), holder = 'another', leased_until = $1";
         let until = scene.test.app.clock().now().plus(Duration::from_secs(10));
@@ -119,7 +119,7 @@ async fn a_holder_that_lost_its_lease_writes_no_progress() {
     let app = &scene.test.app;
     receiver.reply_always(Some(Reply::After(Duration::from_secs(3))));
     let event = scene.record("card-published").await;
-    settle(app, &[AnyWorker::new(Fanout)]).await.unwrap();
+    settle(app, &[AnyWorker::new(Reader::new(Fanout))]).await.unwrap();
     let deliverer = Deliverer::default();
     let stealing = async {
         while receiver.received().is_empty() {

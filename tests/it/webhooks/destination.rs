@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use cardwire::events::consumer::Reader;
 use cardwire::webhooks::deliver::Deliverer;
 use cardwire::webhooks::fanout::Fanout;
 use cardwire::webhooks::{request_log, subscription, trial};
@@ -61,7 +62,8 @@ async fn a_hanging_receiver_delays_nobody() {
     scene.subscribe(&quick).await;
     slow.reply_always(Some(Reply::After(Duration::from_secs(60))));
     scene.record_many(50).await;
-    let workers = [AnyWorker::new(Fanout), AnyWorker::new(Deliverer::with_deadline(Duration::from_secs(2)))];
+    let workers =
+        [AnyWorker::new(Reader::new(Fanout)), AnyWorker::new(Deliverer::with_deadline(Duration::from_secs(2)))];
     let started = tokio::time::Instant::now();
     let settling = settle(&scene.test.app, &workers);
     let watching = async {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use cardwire::events::consumer::Reader;
 use cardwire::realtime::Work;
 use cardwire::webhooks::deliver::Deliverer;
 use cardwire::webhooks::fanout::Fanout;
@@ -18,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const FLOOR: Duration = Duration::from_millis(25);
 
 fn start(scene: &Scene) -> Runner {
-    Runner::start(&scene.test.app, vec![AnyWorker::new(Fanout), AnyWorker::new(Deliverer::default())])
+    Runner::start(&scene.test.app, vec![AnyWorker::new(Reader::new(Fanout)), AnyWorker::new(Deliverer::default())])
 }
 
 /// Records an event of which only the healthy receiver hears, and tells how long it was on its way.
