@@ -199,7 +199,7 @@ pub struct NewEvent {
     pub custom: bool,
     /// Nobody, when an app reports before anybody has signed in to it.
     pub end_user: Option<EndUser>,
-    /// When it happened; the transaction's instant unless an SDK says otherwise.
+    /// When it happened; the transaction's instant unless an SDK says otherwise. What lies in the future is corrected.
     pub timestamp: Option<Time>,
     pub card: Option<CardContext>,
     pub context: Option<EventContext>,
@@ -282,7 +282,7 @@ pub(crate) async fn record_in(tx: &mut Tx, env: EnvId, events: &[NewEvent]) -> R
     let mut recorded = Vec::with_capacity(events.len());
     for event in events {
         let id = event.id.unwrap_or_else(|| tx.id());
-        let timestamp = event.timestamp.unwrap_or(tx.now());
+        let timestamp = event.timestamp.map_or(tx.now(), |said| said.min(tx.now()));
         columns.add(event, id, timestamp)?;
         recorded.push(Recorded { id, name: event.name.clone(), timestamp });
     }

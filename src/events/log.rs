@@ -1,5 +1,7 @@
 //! Reads the record of events by what they are about, newest first.
 
+use std::time::Duration;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use diesel::pg::Pg;
@@ -14,6 +16,9 @@ use crate::clock::Time;
 use crate::db::page::Page;
 use crate::error::{Error, Result, Violations};
 use crate::ids::{CardId, EnvId, EventId, FlowId, Id, RunId, TemplateId};
+
+/// The days that a page is first looked for in.
+const RECENT: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// An event as it was recorded.
 #[derive(Clone, Debug, QueryableByName)]
@@ -105,7 +110,14 @@ pub async fn list(
     after: Option<Place>,
 ) -> Result<Page<Logged>> {
     filter.check()?;
-    let mut rows = find(&*app.read().await?, permit.0, filter, limit + 1, after).await?;
+    let conn = app.read().await?;
+    // Most pages are of the days just before where they begin: a plan for those opens few of the days that are kept.
+    let begin = [Some(app.clock().now()), filter.to, after.map(|place| place.occurred_at)].into_iter().flatten().min();
+    let recent = Filter { from: filter.from.max(begin.map(|begin| begin.minus(RECENT))), ..filter.clone() };
+    let mut rows = find(&conn, permit.0, &recent, limit + 1, after).await?;
+    if i64::try_from(rows.len()).map_err(Error::internal)? <= limit && recent.from != filter.from {
+        rows = find(&conn, permit.0, filter, limit + 1, after).await?;
+    }
     let size = usize::try_from(limit).map_err(Error::internal)?;
     let more = rows.len() > size;
     rows.truncate(size);
@@ -156,6 +168,8 @@ impl Filter {
     pub(super) fn narrow<'a>(&self, query: BoxedQuery<'a>, binds: usize) -> Conditions<'a> {
         Conditions { query, binds }
             .and::<Timestamptz, _>("occurred_at >= ?", self.from)
+            // Nothing is received before it occurs: days before need not be opened.
+            .and::<Timestamptz, _>("received_at >= ?", self.from)
             .and::<Timestamptz, _>("occurred_at < ?", self.to)
             .and::<Array<Text>, _>("CASE WHEN custom THEN 'custom:' || name ELSE name END = ANY(?)", self.types.clone())
             .and::<Text, _>("end_user_id = ?", self.end_user_id.clone())

@@ -1,5 +1,8 @@
 //! Events that apps report, and what they do to cards.
 
+use std::time::Duration;
+
+use cardwire::clock::Time;
 use serde_json::{Value, json};
 
 use crate::support::socket::Socket;
@@ -51,6 +54,20 @@ async fn an_event_counts_once_and_strange_ones_are_dropped() {
     assert_eq!(world.test.events().await.len(), before + 1, "a repeat is ignored");
     let answer = world.sdk(CUSTOMER, TRACK, json!({ "e": [{ "id": "7", "name": "video-played" }] })).await;
     assert_eq!(answer.errors(), ["validation_failed /events/0/id"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_time_in_the_future_is_corrected_and_an_earlier_one_stays() {
+    let world = World::start().await;
+    let now = world.test.app.clock().now();
+    let (later, earlier) = (now.plus(Duration::from_secs(3600)), now.minus(Duration::from_secs(3600)));
+    let event = |id: u32, at: Time| {
+        json!({ "id": format!("00000000-0000-4000-8000-00000000000{id}"),
+        "name": "stream-displayed", "containerId": world.container, "timestamp": at })
+    };
+    track(&world, json!([event(1, later), event(2, earlier)])).await;
+    let said = "SELECT payload::json ->> 'timestamp' AS value FROM events WHERE name = 'stream-displayed' ORDER BY id";
+    assert_eq!(world.test.column(said).await, [now, earlier].map(|at| at.to_string()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

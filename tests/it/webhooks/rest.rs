@@ -146,6 +146,28 @@ async fn events_are_read_as_they_happen() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn pages_of_events_go_on_into_days_long_past() {
+    let scene = Scene::start().await;
+    let mut made = Vec::new();
+    for _ in 0..7 {
+        scene.advance(std::time::Duration::from_secs(5 * 24 * 3600)).await;
+        made.push(scene.record("card-published").await.to_string());
+    }
+    made.reverse();
+    let (client, token) = (&scene.test.client, scene.token(CredentialRole::Events).await);
+    let (mut read, mut query) = (Vec::new(), "analytics?limit=2".to_owned());
+    loop {
+        let page = client.get(&token, &scene.path(&query)).await.data();
+        read.extend(page["events"].as_array().unwrap().iter().map(|event| event["id"].as_str().unwrap().to_owned()));
+        let Some(cursor) = page["nextCursor"].as_str() else { break };
+        query = format!("analytics?limit=2&cursor={cursor}");
+    }
+    assert_eq!(read, made);
+    let early = client.get(&token, &scene.path("analytics?to=2026-01-08T00:00:00Z")).await.data();
+    assert_eq!(early["events"][0]["id"], *made.last().unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_workbench_speaks_graphql() {
     let scene = Scene::start().await;
     let receiver = Receiver::start().await;
