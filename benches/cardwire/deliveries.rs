@@ -45,7 +45,7 @@ pub async fn run(subject: &Subject, report: &mut Report) {
     }
 }
 
-async fn subscribe(subject: &Subject, url: &str, kind: &str, count: usize) {
+pub async fn subscribe(subject: &Subject, url: &str, kind: &str, count: usize) {
     let token = subject.token("workbench").await;
     let body = json!({ "types": [kind], "url": url });
     for _ in 0..count {
@@ -55,11 +55,11 @@ async fn subscribe(subject: &Subject, url: &str, kind: &str, count: usize) {
 }
 
 /// Takes every subscription away.
-async fn clear(subject: &Subject) {
+pub async fn clear(subject: &Subject) {
     execute(subject, "DELETE FROM webhook_subscriptions").await;
 }
 
-async fn execute(subject: &Subject, statement: &str) {
+pub async fn execute(subject: &Subject, statement: &str) {
     let (client, connection) = tokio_postgres::connect(&subject.database().1, tokio_postgres::NoTls).await.unwrap();
     let driving = async { connection.await.unwrap() };
     let doing = async {
@@ -156,7 +156,7 @@ async fn backlog(subject: &Subject, report: &mut Report, endpoints: usize) {
     clear(subject).await;
 }
 
-async fn latency(subject: &Subject, healthy: &Receiver, samples: usize) -> String {
+pub async fn latency(subject: &Subject, healthy: &Receiver, samples: usize) -> String {
     let token = subject.token("events").await;
     let mut taken = Vec::with_capacity(samples);
     for sample in 0..samples {

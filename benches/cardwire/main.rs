@@ -25,6 +25,7 @@ mod start;
 mod startup;
 mod subject;
 mod webhooks;
+mod year;
 
 use report::Report;
 use subject::Subject;
@@ -64,6 +65,9 @@ async fn main() {
     }
     if wanted("exports") {
         exports::run(&subject, &mut report).await;
+    }
+    if wanted("year") {
+        year::run(&subject, &mut report).await;
     }
     report.write();
 }
