@@ -130,6 +130,11 @@ impl App {
         self.0.pool.feeds().await
     }
 
+    /// A connection for looking at the last days of the record of events.
+    pub(crate) async fn read_record(&self) -> Result<Connection> {
+        self.0.pool.record().await
+    }
+
     pub fn wake(&self, work: Work) {
         self.0.wakes.ring(work);
     }

@@ -25,7 +25,7 @@ pub struct Settings {
     /// PostgreSQL connection string; without it a private cluster is kept in the data directory
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     database_url: Option<String>,
-    /// Connections to the database, beside half as many that only read feeds
+    /// Connections to the database, beside half as many that only read feeds and a few that look at the record of events
     #[arg(long, env = "CARDWIRE_DATABASE_CONNECTIONS", default_value = "16")]
     database_connections: String,
     /// Directory with the PostgreSQL server binaries, when they are not in a usual place

@@ -12,10 +12,6 @@ use crate::clock::{Time, day_of};
 use crate::error::Result;
 use crate::worker::{Progress, Worker};
 
-/// How many days the logs of webhook subscriptions are kept: the longest schedule of retries, a hundred of them, spans
-/// seventeen.
-pub const WEBHOOK_DAYS: u64 = 30;
-
 /// A partitioned table and how long its days are kept. `None`: its area forgets them.
 struct Kept {
     table: &'static str,
@@ -26,8 +22,9 @@ const TABLES: &[Kept] = &[
     Kept { table: "events", days: None },
     Kept { table: "export_chunks", days: None },
     Kept { table: "feed_changes", days: Some(1) },
-    Kept { table: "webhook_deliveries", days: Some(WEBHOOK_DAYS) },
-    Kept { table: "webhook_requests", days: Some(WEBHOOK_DAYS) },
+    // The longest schedule of retries, a hundred of them, spans seventeen days.
+    Kept { table: "webhook_deliveries", days: Some(30) },
+    Kept { table: "webhook_requests", days: Some(30) },
 ];
 
 const DAY: Duration = Duration::from_secs(24 * 3600);

@@ -198,7 +198,7 @@ impl<C: Consumer> Worker for Reader<C> {
     async fn run(&self, app: &App) -> Result<Progress> {
         let Some(mut place) = self.place(app).await? else { return Ok(Progress::Idle) };
         while self.consumer.pass(app, &mut place).await? {}
-        let waiting = place.waiting(&*app.read().await?, app.clock().now()).await?;
+        let waiting = place.waiting(&*app.read_record().await?, app.clock().now()).await?;
         *self.held.lock() = Some(place);
         if waiting {
             tokio::time::sleep(MOMENT).await;

@@ -76,7 +76,8 @@ pub(in crate::flows) async fn of_cards(
     .bind::<Array<Text>, _>(users)
     .bind::<Array<Text>, _>(names::OF_CARDS_IN_USE)
     .bind::<Timestamptz, _>(since);
-    let rows: Vec<Row> = Prepared(query).load(&mut &*conn).await?;
+    // Not prepared: the plan is for the days that are asked, and made in the middle of a transaction.
+    let rows: Vec<Row> = query.load(&mut &*conn).await?;
     for row in rows {
         let envelope = serde_json::from_str(&row.payload)?;
         found.entry(row.card_id).or_default().push(Reaction { name: row.name, envelope });
@@ -93,7 +94,7 @@ impl Consumer for CardWaits {
     const WORK: Work = Work::CardWaits;
 
     async fn pass(&self, app: &App, place: &mut Place) -> Result<bool> {
-        let Some(span) = ahead(&*app.read().await?, place, app.clock().now()).await? else { return Ok(false) };
+        let Some(span) = ahead(&*app.read_record().await?, place, app.clock().now()).await? else { return Ok(false) };
         let passed = Position { xid: span.xid, event_id: span.event_id };
         if !span.awaited {
             place.pass(app, passed).await?;
@@ -164,5 +165,6 @@ async fn wake_in(tx: &Tx, place: &Place, to: Position) -> Result<usize> {
     .bind::<Array<Text>, _>(names::OF_CARDS_IN_USE)
     .bind::<Timestamptz, _>(now)
     .bind::<Timestamptz, _>(place.since(now));
-    Ok(Prepared(wake).execute(&mut tx.conn()).await?)
+    // Not prepared, for the same reason as above.
+    Ok(wake.execute(&mut tx.conn()).await?)
 }

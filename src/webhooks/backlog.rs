@@ -1,32 +1,24 @@
 //! Reads what waits for one subscription or many: the log beyond a cursor, and failed requests that are due again.
 
-use std::time::Duration;
-
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Integer, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::stream;
 use crate::clock::Time;
-use crate::db::partitions::WEBHOOK_DAYS;
 use crate::db::{Prepared, Tx};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ids::{EnvId, EventId, WebhookId};
 
 /// A delivery with the event it carries.
-#[derive(Clone, Debug, QueryableByName)]
+#[derive(Clone, Debug)]
 pub struct Waiting {
-    #[diesel(sql_type = SqlUuid)]
     pub webhook_id: WebhookId,
-    #[diesel(sql_type = BigInt)]
     pub seq: i64,
-    #[diesel(sql_type = SqlUuid)]
     pub event_id: EventId,
-    #[diesel(sql_type = Timestamptz)]
     pub received_at: Time,
     /// Absent when retention has taken the event: there is nothing left to send.
-    #[diesel(sql_type = Nullable<Text>)]
     pub payload: Option<String>,
 }
 
@@ -39,36 +31,42 @@ pub struct Wanted {
     pub most: i64,
 }
 
-/// No delivery is of an event before it. The record is kept much longer than the logs: a plan need not open its days.
-fn oldest(now: Time) -> Time {
-    now.minus(Duration::from_secs((WEBHOOK_DAYS + 2) * 24 * 3600))
+/// A row of a log.
+#[derive(QueryableByName)]
+struct Logged {
+    #[diesel(sql_type = SqlUuid)]
+    environment_id: EnvId,
+    #[diesel(sql_type = SqlUuid)]
+    webhook_id: WebhookId,
+    #[diesel(sql_type = BigInt)]
+    seq: i64,
+    #[diesel(sql_type = SqlUuid)]
+    event_id: EventId,
+    #[diesel(sql_type = Timestamptz)]
+    received_at: Time,
 }
 
-/// The next deliveries of several streams, in order.
-pub async fn beyond(conn: &AsyncPgConnection, wanted: &[Wanted], now: Time) -> Result<Vec<Waiting>> {
-    // The event is looked up row by row: its key names one partition, which a join would not know.
-    Ok(Prepared(sql_query(
-        "SELECT wanted.webhook_id, log.seq, log.event_id, log.received_at, event.payload
+/// The next deliveries of several streams, in order. The events are read through `record`.
+pub async fn beyond(conn: &AsyncPgConnection, record: &AsyncPgConnection, wanted: &[Wanted]) -> Result<Vec<Waiting>> {
+    let logged = Prepared(
+        sql_query(
+            "SELECT wanted.environment_id, wanted.webhook_id, log.seq, log.event_id, log.received_at
          FROM UNNEST($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[])
               AS wanted (environment_id, webhook_id, after, most)
          CROSS JOIN LATERAL (
              SELECT d.seq, d.event_id, d.received_at FROM webhook_deliveries d
              WHERE d.environment_id = wanted.environment_id AND d.webhook_id = wanted.webhook_id AND d.seq > wanted.after
              ORDER BY d.seq LIMIT wanted.most) AS log
-         LEFT JOIN LATERAL (
-             SELECT e.payload FROM events e
-             WHERE e.environment_id = wanted.environment_id AND e.id = log.event_id AND e.received_at = log.received_at
-                 AND e.received_at >= $5
-             LIMIT 1) AS event ON true
          ORDER BY wanted.webhook_id, log.seq",
+        )
+        .bind::<Array<SqlUuid>, _>(wanted.iter().map(|wanted| wanted.env).collect::<Vec<_>>())
+        .bind::<Array<SqlUuid>, _>(wanted.iter().map(|wanted| wanted.webhook).collect::<Vec<_>>())
+        .bind::<Array<BigInt>, _>(wanted.iter().map(|wanted| wanted.after).collect::<Vec<_>>())
+        .bind::<Array<BigInt>, _>(wanted.iter().map(|wanted| wanted.most).collect::<Vec<_>>()),
     )
-    .bind::<Array<SqlUuid>, _>(wanted.iter().map(|wanted| wanted.env).collect::<Vec<_>>())
-    .bind::<Array<SqlUuid>, _>(wanted.iter().map(|wanted| wanted.webhook).collect::<Vec<_>>())
-    .bind::<Array<BigInt>, _>(wanted.iter().map(|wanted| wanted.after).collect::<Vec<_>>())
-    .bind::<Array<BigInt>, _>(wanted.iter().map(|wanted| wanted.most).collect::<Vec<_>>())
-    .bind::<Timestamptz, _>(oldest(now)))
     .load(&mut &*conn)
-    .await?)
+    .await?;
+    with_payloads(record, logged).await
 }
 
 /// One delivery of one stream.
@@ -79,30 +77,76 @@ pub struct Numbered {
     pub seq: i64,
 }
 
-/// Particular deliveries, in order.
-pub async fn numbered(conn: &AsyncPgConnection, wanted: &[Numbered], now: Time) -> Result<Vec<Waiting>> {
-    Ok(Prepared(
+/// Particular deliveries, in order. The events are read through `record`.
+pub async fn numbered(
+    conn: &AsyncPgConnection,
+    record: &AsyncPgConnection,
+    wanted: &[Numbered],
+) -> Result<Vec<Waiting>> {
+    let logged = Prepared(
         sql_query(
-            "SELECT wanted.webhook_id, log.seq, log.event_id, log.received_at, event.payload
+            "SELECT wanted.environment_id, wanted.webhook_id, log.seq, log.event_id, log.received_at
          FROM UNNEST($1::uuid[], $2::uuid[], $3::bigint[]) AS wanted (environment_id, webhook_id, seq)
          CROSS JOIN LATERAL (
              SELECT d.seq, d.event_id, d.received_at FROM webhook_deliveries d
              WHERE d.environment_id = wanted.environment_id AND d.webhook_id = wanted.webhook_id AND d.seq = wanted.seq
              LIMIT 1) AS log
-         LEFT JOIN LATERAL (
-             SELECT e.payload FROM events e
-             WHERE e.environment_id = wanted.environment_id AND e.id = log.event_id AND e.received_at = log.received_at
-                 AND e.received_at >= $4
-             LIMIT 1) AS event ON true
          ORDER BY wanted.webhook_id, log.seq",
         )
         .bind::<Array<SqlUuid>, _>(wanted.iter().map(|wanted| wanted.env).collect::<Vec<_>>())
         .bind::<Array<SqlUuid>, _>(wanted.iter().map(|wanted| wanted.webhook).collect::<Vec<_>>())
-        .bind::<Array<BigInt>, _>(wanted.iter().map(|wanted| wanted.seq).collect::<Vec<_>>())
-        .bind::<Timestamptz, _>(oldest(now)),
+        .bind::<Array<BigInt>, _>(wanted.iter().map(|wanted| wanted.seq).collect::<Vec<_>>()),
     )
     .load(&mut &*conn)
-    .await?)
+    .await?;
+    with_payloads(record, logged).await
+}
+
+#[derive(QueryableByName)]
+struct Found {
+    /// Which of the rows it belongs to, from 1.
+    #[diesel(sql_type = BigInt)]
+    place: i64,
+    #[diesel(sql_type = Text)]
+    payload: String,
+}
+
+/// Adds what the events say that are still there.
+///
+/// Each is looked up by its whole key, which names one day; between the first and the last of them lie the days that the
+/// plan opens.
+async fn with_payloads(record: &AsyncPgConnection, logged: Vec<Logged>) -> Result<Vec<Waiting>> {
+    let received = || logged.iter().map(|row| row.received_at);
+    let (Some(first), Some(last)) = (received().min(), received().max()) else { return Ok(Vec::new()) };
+    let query = sql_query(
+        "SELECT asked.place, event.payload
+         FROM UNNEST($1::uuid[], $2::uuid[], $3::timestamptz[])
+              WITH ORDINALITY AS asked (environment_id, event_id, received_at, place)
+         CROSS JOIN LATERAL (
+             SELECT e.payload FROM events e
+             WHERE e.environment_id = asked.environment_id AND e.id = asked.event_id
+                 AND e.received_at = asked.received_at AND e.received_at BETWEEN $4 AND $5
+             LIMIT 1) AS event",
+    )
+    .bind::<Array<SqlUuid>, _>(logged.iter().map(|row| row.environment_id).collect::<Vec<_>>())
+    .bind::<Array<SqlUuid>, _>(logged.iter().map(|row| row.event_id).collect::<Vec<_>>())
+    .bind::<Array<Timestamptz>, _>(received().collect::<Vec<_>>())
+    .bind::<Timestamptz, _>(first)
+    .bind::<Timestamptz, _>(last);
+    let found: Vec<Found> = Prepared(query).load(&mut &*record).await?;
+    let mut waiting: Vec<Waiting> = logged.into_iter().map(Waiting::without_payload).collect();
+    for Found { place, payload } in found {
+        let row = usize::try_from(place - 1).ok().and_then(|place| waiting.get_mut(place));
+        row.ok_or_else(|| Error::internal("an event nobody asked for"))?.payload = Some(payload);
+    }
+    Ok(waiting)
+}
+
+impl Waiting {
+    fn without_payload(row: Logged) -> Waiting {
+        let Logged { webhook_id, seq, event_id, received_at, .. } = row;
+        Waiting { webhook_id, seq, event_id, received_at, payload: None }
+    }
 }
 
 /// A failed request that is tried again.

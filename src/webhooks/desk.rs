@@ -87,7 +87,7 @@ impl Desk {
             }
         }
         if !left.is_empty() {
-            let mut rows = by_webhook(backlog::numbered(&conn, &left, now).await?);
+            let mut rows = by_webhook(backlog::numbered(&conn, &*app.read_record().await?, &left).await?);
             for webhook in left.iter().map(|left| left.webhook).collect::<HashSet<_>>() {
                 if let Some(lane) = self.lanes.get_mut(&webhook) {
                     lane.recover(rows.remove(&webhook).unwrap_or_default());
@@ -117,6 +117,7 @@ impl Desk {
             return Ok(());
         }
         let conn = app.read().await?;
+        let record = app.read_record().await?;
         if !retries.is_empty() {
             let due = backlog::due_retries(&conn, &retries, now).await?;
             let numbered: Vec<Numbered> = due
@@ -126,11 +127,12 @@ impl Desk {
                     retry.seqs.iter().copied().map(number)
                 })
                 .collect();
-            let rows = if numbered.is_empty() { Vec::new() } else { backlog::numbered(&conn, &numbered, now).await? };
+            let rows =
+                if numbered.is_empty() { Vec::new() } else { backlog::numbered(&conn, &record, &numbered).await? };
             self.give_retries(&retries, due, rows);
         }
         if !logs.is_empty() {
-            let mut rows = by_webhook(backlog::beyond(&conn, &logs, now).await?);
+            let mut rows = by_webhook(backlog::beyond(&conn, &record, &logs).await?);
             for wanted in logs {
                 if let Some(lane) = self.lanes.get_mut(&wanted.webhook) {
                     let most = usize::try_from(wanted.most).unwrap_or(usize::MAX);

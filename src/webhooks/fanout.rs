@@ -36,7 +36,7 @@ impl Consumer for Fanout {
 
     async fn pass(&self, app: &App, place: &mut Place) -> Result<bool> {
         // Matched outside the transaction: events below a place never change.
-        let conn = app.read().await?;
+        let conn = app.read_record().await?;
         let facts = place.read(&conn, app.clock().now(), BATCH).await?;
         let Some((passed, rows)) = matches(&conn, &facts).await? else { return Ok(false) };
         drop(conn);

@@ -34,7 +34,7 @@ impl Consumer for Matcher {
     const WORK: Work = Work::EventTriggers;
 
     async fn pass(&self, app: &App, place: &mut Place) -> Result<bool> {
-        let conn = app.read().await?;
+        let conn = app.read_record().await?;
         let now = app.clock().now();
         if let Some(unasked) = unasked(&conn, place, now).await? {
             drop(conn);

@@ -167,7 +167,7 @@ struct Wish {
 /// Serves firings of one trigger, all or none.
 async fn attempt(app: &App, fence: Uuid, group: &[Firing]) -> Result<()> {
     let Some(first) = group.first() else { return Ok(()) };
-    let conn = app.read().await?;
+    let conn = app.read_record().await?;
     let trigger = flows::trigger(&conn, first.environment_id, first.trigger_id).await?;
     let events = events(&conn, group).await?;
     drop(conn);
