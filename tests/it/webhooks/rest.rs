@@ -155,15 +155,16 @@ async fn pages_of_events_go_on_into_days_long_past() {
     }
     made.reverse();
     let (client, token) = (&scene.test.client, scene.token(CredentialRole::Events).await);
-    let (mut read, mut query) = (Vec::new(), "analytics?limit=2".to_owned());
+    let (mut read, mut query) = (Vec::new(), "analytics?from=2026-01-01T00:00:00Z&limit=2".to_owned());
     loop {
         let page = client.get(&token, &scene.path(&query)).await.data();
         read.extend(page["events"].as_array().unwrap().iter().map(|event| event["id"].as_str().unwrap().to_owned()));
         let Some(cursor) = page["nextCursor"].as_str() else { break };
-        query = format!("analytics?limit=2&cursor={cursor}");
+        query = format!("analytics?from=2026-01-01T00:00:00Z&limit=2&cursor={cursor}");
     }
     assert_eq!(read, made);
-    let early = client.get(&token, &scene.path("analytics?to=2026-01-08T00:00:00Z")).await.data();
+    let early =
+        client.get(&token, &scene.path("analytics?from=2026-01-01T00:00:00Z&to=2026-01-08T00:00:00Z")).await.data();
     assert_eq!(early["events"][0]["id"], *made.last().unwrap());
 }
 
