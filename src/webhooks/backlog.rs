@@ -48,7 +48,7 @@ struct Logged {
 
 /// The next deliveries of several streams, in order. The events are read through `record`.
 pub async fn beyond(conn: &AsyncPgConnection, record: &AsyncPgConnection, wanted: &[Wanted]) -> Result<Vec<Waiting>> {
-    let logged = Prepared(
+    let logged: Vec<Logged> = Prepared(
         sql_query(
             "SELECT wanted.environment_id, wanted.webhook_id, log.seq, log.event_id, log.received_at
          FROM UNNEST($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[])
@@ -66,7 +66,7 @@ pub async fn beyond(conn: &AsyncPgConnection, record: &AsyncPgConnection, wanted
     )
     .load(&mut &*conn)
     .await?;
-    with_payloads(record, logged).await
+    with_payloads(record, &logged).await
 }
 
 /// One delivery of one stream.
@@ -83,7 +83,7 @@ pub async fn numbered(
     record: &AsyncPgConnection,
     wanted: &[Numbered],
 ) -> Result<Vec<Waiting>> {
-    let logged = Prepared(
+    let logged: Vec<Logged> = Prepared(
         sql_query(
             "SELECT wanted.environment_id, wanted.webhook_id, log.seq, log.event_id, log.received_at
          FROM UNNEST($1::uuid[], $2::uuid[], $3::bigint[]) AS wanted (environment_id, webhook_id, seq)
@@ -99,7 +99,7 @@ pub async fn numbered(
     )
     .load(&mut &*conn)
     .await?;
-    with_payloads(record, logged).await
+    with_payloads(record, &logged).await
 }
 
 #[derive(QueryableByName)]
@@ -115,7 +115,7 @@ struct Found {
 ///
 /// Each is looked up by its whole key, which names one day; between the first and the last of them lie the days that the
 /// plan opens.
-async fn with_payloads(record: &AsyncPgConnection, logged: Vec<Logged>) -> Result<Vec<Waiting>> {
+async fn with_payloads(record: &AsyncPgConnection, logged: &[Logged]) -> Result<Vec<Waiting>> {
     let received = || logged.iter().map(|row| row.received_at);
     let (Some(first), Some(last)) = (received().min(), received().max()) else { return Ok(Vec::new()) };
     let query = sql_query(
@@ -134,7 +134,7 @@ async fn with_payloads(record: &AsyncPgConnection, logged: Vec<Logged>) -> Resul
     .bind::<Timestamptz, _>(first)
     .bind::<Timestamptz, _>(last);
     let found: Vec<Found> = Prepared(query).load(&mut &*record).await?;
-    let mut waiting: Vec<Waiting> = logged.into_iter().map(Waiting::without_payload).collect();
+    let mut waiting: Vec<Waiting> = logged.iter().map(Waiting::without_payload).collect();
     for Found { place, payload } in found {
         let row = usize::try_from(place - 1).ok().and_then(|place| waiting.get_mut(place));
         row.ok_or_else(|| Error::internal("an event nobody asked for"))?.payload = Some(payload);
@@ -143,8 +143,8 @@ async fn with_payloads(record: &AsyncPgConnection, logged: Vec<Logged>) -> Resul
 }
 
 impl Waiting {
-    fn without_payload(row: Logged) -> Waiting {
-        let Logged { webhook_id, seq, event_id, received_at, .. } = row;
+    fn without_payload(row: &Logged) -> Waiting {
+        let Logged { webhook_id, seq, event_id, received_at, .. } = *row;
         Waiting { webhook_id, seq, event_id, received_at, payload: None }
     }
 }
