@@ -1,6 +1,6 @@
 //! What a year of kept days costs those who look at the record of events.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::deliveries::{clear, execute, latency, subscribe};
 use crate::receiver::Receiver;
@@ -24,6 +24,11 @@ pub async fn run(subject: &Subject, report: &mut Report) {
         if let Some(days) = make {
             execute(subject, &format!("SELECT ensure_partitions('events', now() - interval '{days} days', {days})"))
                 .await;
+            // As after a start of the server: its connections to the database are new.
+            let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                 WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'";
+            execute(subject, end).await;
+            tokio::time::sleep(Duration::from_secs(3)).await;
         }
         report.row(&format!("{days}, start to webhook"), latency(subject, &healthy, SAMPLES).await);
         report.row(&format!("{days}, a page of events"), pages(subject).await);
