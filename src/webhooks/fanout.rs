@@ -26,6 +26,7 @@ pub(super) const READER: &str = "webhooks";
 const BATCH: i64 = 2000;
 /// Rows after which a transaction takes no further event.
 const MOST_ROWS: usize = 20_000;
+
 /// The worker.
 pub struct Fanout;
 
