@@ -1,6 +1,7 @@
 //! Typed identifiers: TypeIDs outside, bare UUIDv7 in Postgres, one door to randomness.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use diesel::deserialize::{self, FromSql, FromSqlRow};
 use diesel::expression::AsExpression;
@@ -162,14 +163,8 @@ id! {
 #[derive(Clone)]
 pub struct Ids {
     source: Source,
-    last: Arc<Mutex<Last>>,
-}
-
-/// The millisecond of the last id, and how many it has had: ids of one process sort in the order of their making.
-#[derive(Default)]
-struct Last {
-    millis: u64,
-    count: u32,
+    /// How many ids were made: those of one instant sort in the order of their making, whatever is made between them.
+    made: Arc<AtomicU32>,
 }
 
 #[derive(Clone)]
@@ -180,12 +175,12 @@ enum Source {
 
 impl Ids {
     pub fn random() -> Ids {
-        Ids { source: Source::Random, last: Arc::default() }
+        Ids { source: Source::Random, made: Arc::default() }
     }
 
     pub fn seeded(seed: u64) -> Ids {
         let rng = Arc::new(Mutex::new(StdRng::seed_from_u64(seed)));
-        Ids { source: Source::Seeded(rng), last: Arc::default() }
+        Ids { source: Source::Seeded(rng), made: Arc::default() }
     }
 
     /// A new id that sorts by `now`, and after those made before it in the same millisecond.
@@ -193,19 +188,12 @@ impl Ids {
         let millis = u64::try_from(now.as_millisecond()).unwrap_or(0);
         let mut bytes = self.bytes::<10>();
         // The 26 bits that follow the time and the version hold the count; 48 random bits remain.
-        let count = self.count(millis);
+        let count = self.made.fetch_add(1, Ordering::Relaxed) & 0x03ff_ffff;
         let [_, a, b, c] = (count & 0x3fff).to_be_bytes();
         let [_, _, high, low] = (count >> 14).to_be_bytes();
         debug_assert_eq!(a, 0, "fourteen bits fit two bytes");
         (bytes[0], bytes[1], bytes[2], bytes[3]) = (high, low, b, c);
         T::from_uuid(uuid::Builder::from_unix_timestamp_millis(millis, &bytes).into_uuid())
-    }
-
-    /// How many ids this millisecond has had.
-    fn count(&self, millis: u64) -> u32 {
-        let mut last = self.last.lock();
-        *last = Last { millis, count: if last.millis == millis { last.count.wrapping_add(1) } else { 0 } };
-        last.count
     }
 
     /// A new id that nobody can guess.
@@ -255,7 +243,12 @@ mod tests {
     #[test]
     fn ids_of_one_millisecond_sort_in_the_order_of_their_making() {
         let ids = Ids::random();
-        let made: Vec<CardId> = (0..100_000).map(|_| ids.make(Time::from_millisecond(7))).collect();
+        let make = |_| {
+            // Another transaction makes one between.
+            ids.make::<CardId>(Time::from_millisecond(8));
+            ids.make(Time::from_millisecond(7))
+        };
+        let made: Vec<CardId> = (0..100_000).map(make).collect();
         assert!(made.is_sorted());
     }
 

@@ -1,15 +1,13 @@
 //! Delivery: an order for a card becomes a card, its event and a change of the feed (specification 6.1).
 //!
-//! Orders come in batches; each batch costs a fixed number of statements. A card that cannot be assembled is a
-//! `card-error` and nothing else. An order that was carried out before (same run, same step) gives the card of
-//! then, so a step may be repeated.
+//! A card is drawn in memory, so that whoever ordered it can go on; all cards of a [`Delivery`] are placed together,
+//! with a fixed number of statements and the locks of their feeds taken once. A card that cannot be drawn is a
+//! `card-error` and nothing else.
 
 mod insert;
 
-use std::collections::HashMap;
+use std::collections::BTreeSet;
 
-use diesel::sql_types::{Array, Text, Uuid as SqlUuid};
-use diesel_async::RunQueryDsl;
 use serde_json::{Map, Value, json};
 
 use crate::cards::feed_change::{self, FeedChange, Op};
@@ -23,10 +21,10 @@ use crate::cards::{render, variable};
 use crate::clock::Time;
 use crate::customers::Customer;
 use crate::customers::activity::{self, CardActivity};
-use crate::db::{Prepared, Tx};
+use crate::db::Tx;
 use crate::error::{Error, Result};
 use crate::events::{self, CardContext, NewEvent, PlatformContext, TriggerSource};
-use crate::ids::{CustomerId, EnvId, FlowId, LifecycleId, RunId, StreamId};
+use crate::ids::{CustomerId, EnvId, EventId, FlowId, LifecycleId, RunId, StreamId};
 
 /// A card that shall be made.
 pub struct Order<'a> {
@@ -40,8 +38,8 @@ pub struct Order<'a> {
     /// Whether devices are told of the card, where the step decides and not the template.
     pub send_notifications: Option<bool>,
     pub origin: Origin,
-    /// The run and the key of its step: one card each.
-    pub dedupe: (RunId, String),
+    /// The step of the run: it has one card.
+    pub step_key: String,
 }
 
 /// Where an order comes from.
@@ -62,65 +60,65 @@ pub struct Origin {
     pub card_options: Value,
 }
 
-/// What became of an order.
-#[derive(Clone, Debug)]
-pub enum Delivered {
-    Card(Box<CardInstance>),
-    /// The card could not be assembled; the reason stands in a `card-error`.
-    Failed(String),
+/// Cards that are made together.
+#[derive(Default)]
+pub(crate) struct Delivery {
+    cards: Vec<Drawn>,
+    /// What became of orders that no card could be drawn for.
+    errors: Vec<NewEvent>,
 }
 
-/// Carries out the orders, each or none. Gives an answer for each order, in their order.
-///
-/// Takes the locks of the feeds it changes and holds them to the commit, so it comes late in a transaction.
-pub(crate) async fn deliver_in(tx: &mut Tx, env: EnvId, orders: Vec<Order<'_>>) -> Result<Vec<Delivered>> {
-    let mut repeated = repeated(tx, env, &orders).await?;
-    let mut answers: Vec<Option<Delivered>> = Vec::with_capacity(orders.len());
-    let mut fresh: Vec<(usize, CardInstance)> = Vec::new();
-    let mut errors: Vec<NewEvent> = Vec::new();
-    for (index, order) in orders.into_iter().enumerate() {
-        if let Some(card) = repeated.remove(&order.dedupe) {
-            answers.push(Some(Delivered::Card(Box::new(card))));
-            continue;
-        }
+/// A card that has no row yet.
+struct Drawn {
+    card: CardInstance,
+    /// The event that will tell of it: it sorts by when the card was drawn.
+    event: EventId,
+}
+
+impl Delivery {
+    /// Draws the card of an order. The error is the message of its `card-error`.
+    pub fn draw(&mut self, tx: &Tx, env: EnvId, order: Order<'_>) -> Result<&CardInstance, String> {
         let refusal = refusal(&order);
+        let event = tx.id();
         match assemble(tx, env, order) {
             Ok(card) => {
-                fresh.push((index, card));
-                answers.push(None);
+                self.cards.push(Drawn { card, event });
+                self.cards.last().map(|drawn| &drawn.card).ok_or_else(String::new)
             }
             Err(message) => {
-                errors.push(refusal.event(&message));
-                answers.push(Some(Delivered::Failed(message)));
+                self.errors.push(refusal.event(event, &message));
+                Err(message)
             }
         }
     }
-    place_in(tx, env, &mut fresh, errors).await?;
-    for (index, card) in fresh {
-        answers[index] = Some(Delivered::Card(Box::new(card)));
-    }
-    Ok(answers.into_iter().flatten().collect())
-}
 
-/// The cards of orders that were carried out before.
-async fn repeated(tx: &Tx, env: EnvId, orders: &[Order<'_>]) -> Result<HashMap<(RunId, String), CardInstance>> {
-    let (runs, keys): (Vec<RunId>, Vec<&str>) =
-        orders.iter().map(|order| (order.dedupe.0, order.dedupe.1.as_str())).unzip();
-    let query = diesel::sql_query(
-        "SELECT cards.* FROM cards
-         JOIN UNNEST($2::uuid[], $3::text[]) AS asked (run_id, step_key) USING (run_id, step_key)
-         WHERE cards.environment_id = $1",
-    )
-    .bind::<SqlUuid, _>(env)
-    .bind::<Array<SqlUuid>, _>(runs)
-    .bind::<Array<Text>, _>(keys);
-    let cards: Vec<CardInstance> = Prepared(query).load(&mut tx.conn()).await?;
-    Ok(cards.into_iter().map(|card| ((card.run_id, card.step_key.clone()), card)).collect())
+    /// Writes the cards, their events and the changes of the feeds they appear in.
+    ///
+    /// Takes the locks of those feeds and holds them to the commit, so it comes late in a transaction, and once.
+    pub async fn place_in(self, tx: &mut Tx, env: EnvId) -> Result<()> {
+        let Delivery { mut cards, errors } = self;
+        let drawn: Vec<&CardInstance> = cards.iter().map(|drawn| &drawn.card).collect();
+        let mut streams = placement::streams_of(tx.conn(), env, &drawn).await?;
+        let mut events = errors;
+        events.extend(cards.iter().map(|drawn| drawn.created(streams.remove(&drawn.card.id).unwrap_or_default())));
+        events::record_in(tx, env, &events).await?;
+        let active = || drawn.iter().filter(|card| card.status == Status::Active);
+        let published: BTreeSet<CustomerId> = active().map(|card| card.customer_id).collect();
+        let changes = active()
+            .map(|card| FeedChange { customer: card.customer_id, card: card.id, op: Op::Publish, before: Value::Null })
+            .collect();
+        activity::note_cards_in(tx, env, published.into_iter().collect(), CardActivity::Published).await?;
+        let versions = feed_change::advance_in(tx, env, changes).await?;
+        for Drawn { card, .. } in cards.iter_mut().filter(|drawn| drawn.card.status == Status::Active) {
+            card.feed_version = versions.get(&card.customer_id).copied().unwrap_or_default();
+        }
+        insert::cards_in(tx, env, &cards).await
+    }
 }
 
 /// Renders the card of an order. The error is the message of its `card-error`.
 fn assemble(tx: &Tx, env: EnvId, order: Order<'_>) -> Result<CardInstance, String> {
-    let Order { customer, pinned, variables, context, options, send_notifications, origin, dedupe } = order;
+    let Order { customer, pinned, variables, context, options, send_notifications, origin, step_key } = order;
     let now = tx.now();
     refuse_expired(&options, now)?;
     let content = &pinned.content;
@@ -139,8 +137,8 @@ fn assemble(tx: &Tx, env: EnvId, order: Order<'_>) -> Result<CardInstance, Strin
         lifecycle_id: origin.lifecycle,
         flow_id: origin.flow,
         flow_version: origin.flow_version,
-        run_id: dedupe.0,
-        step_key: dedupe.1,
+        run_id: origin.run,
+        step_key,
         invocation: origin.invocation,
         trigger_source: word(origin.source),
         is_test: origin.is_test,
@@ -189,8 +187,9 @@ pub(crate) fn draw(
     context: render::Context,
 ) -> Result<(Map<String, Value>, Rendered), String> {
     let content = &pinned.content;
-    let variables =
-        variable::resolve(content.variables(), variables, &customer.profile()).map_err(|error| message(&error))?;
+    let personal = content.variables().iter().any(|variable| variable.profile_field.is_some());
+    let profile = if personal { customer.profile() } else { Map::new() };
+    let variables = variable::resolve(content.variables(), variables, &profile).map_err(|error| message(&error))?;
     let context = context.with_variables(&variables);
     let rendered = render::card(content, &context).map_err(|error| message(&error))?;
     Ok((variables, rendered))
@@ -244,41 +243,27 @@ fn refusal(order: &Order<'_>) -> Refusal {
 }
 
 impl Refusal {
-    fn event(self, message: &str) -> NewEvent {
+    fn event(self, id: EventId, message: &str) -> NewEvent {
         let mut event = self.0;
+        event.id = Some(id);
         event.properties = Some(json!({ "message": message }));
         event
     }
 }
 
-/// Writes the cards, their events and the changes of the feeds they appear in.
-async fn place_in(tx: &mut Tx, env: EnvId, fresh: &mut [(usize, CardInstance)], errors: Vec<NewEvent>) -> Result<()> {
-    let cards: Vec<&CardInstance> = fresh.iter().map(|(_, card)| card).collect();
-    let mut streams = placement::streams_of(tx.conn(), env, &cards).await?;
-    let mut events = errors;
-    events.extend(cards.iter().map(|card| created(card, streams.remove(&card.id).unwrap_or_default())));
-    events::record_in(tx, env, &events).await?;
-    let active = || cards.iter().filter(|card| card.status == Status::Active);
-    let published: Vec<CustomerId> = active().map(|card| card.customer_id).collect();
-    let changes = active()
-        .map(|card| FeedChange { customer: card.customer_id, card: card.id, op: Op::Publish, before: Value::Null })
-        .collect();
-    activity::note_cards_in(tx, env, published, CardActivity::Published).await?;
-    let versions = feed_change::advance_in(tx, env, changes).await?;
-    for (_, card) in fresh.iter_mut().filter(|(_, card)| card.status == Status::Active) {
-        card.feed_version = versions.get(&card.customer_id).copied().unwrap_or_default();
-    }
-    insert::cards_in(tx, env, fresh).await
-}
-
-/// The event of a card that was just made.
-fn created(card: &CardInstance, streams: Vec<StreamId>) -> NewEvent {
-    match card.status {
-        Status::Embargoed => {
-            let mut event = card.event("card-embargoed", card.status, streams);
-            event.properties = Some(json!({ "embargo": card.embargo_at }));
-            event
-        }
-        _ => card.event("card-published", card.status, streams),
+impl Drawn {
+    /// The event of the card that is made.
+    fn created(&self, streams: Vec<StreamId>) -> NewEvent {
+        let card = &self.card;
+        let mut event = match card.status {
+            Status::Embargoed => {
+                let mut event = card.event("card-embargoed", card.status, streams);
+                event.properties = Some(json!({ "embargo": card.embargo_at }));
+                event
+            }
+            _ => card.event("card-published", card.status, streams),
+        };
+        event.id = Some(self.event);
+        event
     }
 }

@@ -146,9 +146,7 @@ async fn log_in(tx: &mut Tx, env: EnvId, changes: Vec<FeedChange>, versions: &Ha
     }
     let log = diesel::sql_query(
         "INSERT INTO feed_changes (environment_id, customer_id, version, card_id, op, before, created_at)
-         SELECT $1, customer_id, version, card_id, op, before, $2
-         FROM UNNEST($3::uuid[], $4::bigint[], $5::uuid[], $6::text[], $7::jsonb[])
-             AS new (customer_id, version, card_id, op, before)",
+         SELECT $1, UNNEST($3::uuid[]), UNNEST($4::bigint[]), UNNEST($5::uuid[]), UNNEST($6::text[]), UNNEST($7::jsonb[]), $2",
     )
     .bind::<SqlUuid, _>(env)
     .bind::<Timestamptz, Time>(tx.now())

@@ -119,7 +119,7 @@ async fn write_in(tx: &mut Tx, env: EnvId, rows: &[&Row]) -> Result<()> {
     let update = diesel::sql_query(
         "UPDATE cards SET definition = new.definition, runtime_variables = new.runtime_variables,
              variables = new.variables, feed_version = new.feed_version, updated_at = $2
-         FROM jsonb_to_recordset($3) AS new (id uuid, feed_version bigint, definition jsonb, runtime_variables jsonb,
+         FROM jsonb_to_recordset($3) AS new (id uuid, feed_version bigint, definition json, runtime_variables jsonb,
              variables jsonb)
          WHERE cards.environment_id = $1 AND cards.id = new.id",
     )

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::access::member;
 use crate::clock::Time;
 use crate::db::schema::customers;
-use crate::db::{Prepared, Tx};
+use crate::db::{Placed, Prepared, Tx};
 use crate::error::Result;
 use crate::ids::{CustomerId, EnvId};
 
@@ -67,6 +67,47 @@ pub struct Customer {
 }
 
 impl Customer {
+    /// A customer of whom nothing is known, as their row begins.
+    fn new(environment_id: EnvId, id: CustomerId, user_id: String, user_type: &str, now: Time) -> Customer {
+        Customer {
+            environment_id,
+            id,
+            user_id,
+            user_type: user_type.to_owned(),
+            external_id: None,
+            name: None,
+            email: None,
+            phone: None,
+            city: None,
+            region: None,
+            country: None,
+            timezone: None,
+            custom: Value::Object(Map::new()),
+            tags: Vec::new(),
+            preferences: Value::Object(Map::new()),
+            preferences_updated_at: None,
+            first_seen_at: None,
+            last_seen_at: None,
+            last_web_seen_at: None,
+            last_ios_seen_at: None,
+            last_android_seen_at: None,
+            last_web_device: None,
+            last_ios_device: None,
+            last_android_device: None,
+            last_web_sdk_version: None,
+            last_ios_sdk_version: None,
+            last_android_sdk_version: None,
+            last_app_version: None,
+            last_published_card_at: None,
+            last_displayed_card_at: None,
+            last_completed_card_at: None,
+            last_dismissed_card_at: None,
+            last_expired_card_at: None,
+            created_at: now,
+            updated_at: now,
+        }
+    }
+
     pub fn test(&self) -> bool {
         self.user_type == TEST
     }
@@ -156,7 +197,7 @@ pub async fn find_by_user_ids(conn: &AsyncPgConnection, env: EnvId, user_ids: &[
     )
     .bind::<SqlUuid, _>(env)
     .bind::<Array<Text>, _>(user_ids);
-    Ok(Prepared(find).load(&mut &*conn).await?)
+    Ok(Placed::<_, customers::SqlType>::new(find).load(&mut &*conn).await?)
 }
 
 pub async fn find_by_user_id(conn: &AsyncPgConnection, env: EnvId, user_id: &str) -> Result<Option<Customer>> {
@@ -212,6 +253,12 @@ fn missing(user_ids: &[String], known: &HashMap<String, Customer>) -> Vec<String
     missing
 }
 
+#[derive(QueryableByName)]
+struct Made {
+    #[diesel(sql_type = SqlUuid)]
+    id: CustomerId,
+}
+
 /// Makes customers with nothing but their id. One who came into being meanwhile is given as they are.
 async fn create_in(tx: &mut Tx, env: EnvId, user_ids: &[String], members: &[String]) -> Result<Vec<Customer>> {
     if user_ids.is_empty() {
@@ -220,22 +267,28 @@ async fn create_in(tx: &mut Tx, env: EnvId, user_ids: &[String], members: &[Stri
     let ids: Vec<CustomerId> = user_ids.iter().map(|_| tx.id()).collect();
     let types: Vec<&str> = user_ids.iter().map(|id| if members.contains(id) { TEST } else { LIVE }).collect();
     let insert = diesel::sql_query(
-        "INSERT INTO customers (environment_id, id, user_id, user_type, created_at, updated_at)
-         SELECT $1, id, user_id, user_type, $2, $2 FROM UNNEST($3::uuid[], $4::text[], $5::text[])
-             AS new (id, user_id, user_type)
-         ON CONFLICT (environment_id, user_id) DO NOTHING
-         RETURNING customers.*",
+        "INSERT INTO customers (environment_id, created_at, updated_at, id, user_id, user_type)
+         SELECT $1, $2, $2, UNNEST($3::uuid[]), UNNEST($4::text[]), UNNEST($5::text[])
+         ON CONFLICT (environment_id, user_id) DO NOTHING RETURNING id",
     )
     .bind::<SqlUuid, _>(env)
     .bind::<Timestamptz, _>(tx.now())
-    .bind::<Array<SqlUuid>, _>(ids)
+    .bind::<Array<SqlUuid>, _>(&ids)
     .bind::<Array<Text>, _>(user_ids)
-    .bind::<Array<Text>, _>(types);
-    let mut made: Vec<Customer> = Prepared(insert).load(&mut tx.conn()).await?;
-    if made.len() < user_ids.len() {
-        let known: HashSet<&String> = made.iter().map(|customer| &customer.user_id).collect();
-        let others: Vec<String> = user_ids.iter().filter(|user_id| !known.contains(user_id)).cloned().collect();
-        made.extend(find_by_user_ids(tx.conn(), env, &others).await?);
+    .bind::<Array<Text>, _>(&types);
+    let made: Vec<Made> = Prepared(insert).load(&mut tx.conn()).await?;
+    let made: HashSet<CustomerId> = made.into_iter().map(|made| made.id).collect();
+    let mut customers = Vec::with_capacity(user_ids.len());
+    let mut others = Vec::new();
+    for ((id, user_id), user_type) in ids.into_iter().zip(user_ids).zip(types) {
+        if made.contains(&id) {
+            customers.push(Customer::new(env, id, user_id.clone(), user_type, tx.now()));
+        } else {
+            others.push(user_id.clone());
+        }
     }
-    Ok(made)
+    if !others.is_empty() {
+        customers.extend(find_by_user_ids(tx.conn(), env, &others).await?);
+    }
+    Ok(customers)
 }

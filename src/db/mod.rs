@@ -17,7 +17,7 @@ mod tx;
 
 use std::time::Duration;
 
-use ::deadpool::managed::QueueMode;
+use ::deadpool::managed::{Hook, HookError, Metrics, QueueMode};
 use diesel::ConnectionError;
 use diesel_async::pooled_connection::deadpool::{self, Object};
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod};
@@ -106,6 +106,16 @@ fn saying(first: &'static str) -> ManagerConfig<AsyncPgConnection> {
     config
 }
 
+/// Tells whether a connection has doubled its age since it was used last.
+///
+/// The plans of a connection were made for tables as they were: for nearly empty ones any index looks good. Until
+/// Postgres analyses a table that has grown it goes by them, so they are believed only as long again as they exist.
+fn grown_old(metrics: &Metrics) -> bool {
+    let doublings = |age: Duration| age.as_millis().max(256).ilog2();
+    let last = metrics.recycled.map_or(Duration::ZERO, |recycled| recycled.duration_since(metrics.created));
+    doublings(metrics.created.elapsed()) > doublings(last)
+}
+
 fn connections(
     url: &str,
     size: usize,
@@ -115,6 +125,16 @@ fn connections(
     let manager = AsyncDieselConnectionManager::new_with_config(url, config);
     deadpool::Pool::builder(manager)
         .max_size(size)
+        .post_recycle(Hook::async_fn(|conn: &mut AsyncPgConnection, metrics| {
+            let grown = grown_old(metrics);
+            async move {
+                if grown {
+                    conn.batch_execute("DISCARD PLANS").await.map_err(|error| HookError::message(error.to_string()))?;
+                }
+                Ok(())
+            }
+            .boxed()
+        }))
         .wait_timeout(Some(WAIT))
         .create_timeout(Some(WAIT))
         // The one that was used last has its plans and caches at hand; the others make theirs when they are needed.

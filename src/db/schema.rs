@@ -104,7 +104,7 @@ diesel::table! {
         active_since -> Nullable<Timestamptz>,
         closed_at -> Nullable<Timestamptz>,
         snooze_interval -> Nullable<Text>,
-        definition -> Jsonb,
+        definition -> Json,
         runtime_variables -> Jsonb,
         variables -> Jsonb,
         detail -> Jsonb,

@@ -22,9 +22,9 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::clock::Time;
-use crate::db::{Prepared, Tx};
+use crate::db::{Placed, Prepared, Tx};
 use crate::error::{Error, Result};
-use crate::ids::{EnvId, EventId, FlowId, TemplateId};
+use crate::ids::{EnvId, EventId, FlowId, Id, TemplateId};
 use crate::realtime::Work;
 use crate::worker::{Progress, Worker};
 
@@ -45,28 +45,29 @@ pub struct Position {
     pub event_id: EventId,
 }
 
+impl Position {
+    /// Behind every event of earlier transactions.
+    pub fn before(xid: i64) -> Position {
+        Position { xid: xid - 1, event_id: EventId::from_uuid(Uuid::max()) }
+    }
+}
+
 /// An event as those need it who decide whom it concerns.
-#[derive(Clone, Debug, QueryableByName)]
+#[derive(Clone, Debug, Queryable)]
 pub struct Fact {
-    #[diesel(sql_type = SqlUuid)]
     pub environment_id: EnvId,
-    #[diesel(sql_type = SqlUuid)]
     pub id: EventId,
-    #[diesel(sql_type = Text)]
     pub name: String,
-    #[diesel(sql_type = Bool)]
     pub custom: bool,
-    #[diesel(sql_type = BigInt)]
     pub xid: i64,
-    #[diesel(sql_type = Timestamptz)]
     pub received_at: Time,
-    #[diesel(sql_type = Bool)]
     pub is_test: bool,
-    #[diesel(sql_type = Nullable<SqlUuid>)]
     pub template_id: Option<TemplateId>,
-    #[diesel(sql_type = Nullable<SqlUuid>)]
     pub flow_id: Option<FlowId>,
 }
+
+/// The columns of [`Fact`], in the order of the statement.
+type Columns = (SqlUuid, SqlUuid, Text, Bool, BigInt, Timestamptz, Bool, Nullable<SqlUuid>, Nullable<SqlUuid>);
 
 impl Fact {
     pub fn position(&self) -> Position {
@@ -218,9 +219,32 @@ impl Place {
         since(self.moved_at, now)
     }
 
+    /// Where the place may go if there are events, and nobody whom they could concern: `nobody` is a condition. They
+    /// need not be read then.
+    ///
+    /// One statement sees both: whoever it does not see comes with a transaction that is not over, and wants later ones.
+    pub async fn unasked(&self, conn: &AsyncPgConnection, now: Time, nobody: &'static str) -> Result<Option<Position>> {
+        let query = format!(
+            "SELECT horizon.xid FROM (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS xid) AS horizon
+             WHERE {nobody} AND EXISTS (
+                 SELECT FROM events WHERE (xid, id) > ($1, $2) AND received_at >= $3 AND xid < horizon.xid)"
+        );
+        // There are not more texts than callers.
+        let horizon: Option<Horizon> = Prepared(
+            sql_query(query)
+                .bind::<BigInt, _>(self.position.xid)
+                .bind::<SqlUuid, _>(self.position.event_id)
+                .bind::<Timestamptz, _>(self.since(now)),
+        )
+        .get_result(&mut &*conn)
+        .await
+        .optional()?;
+        Ok(horizon.map(|horizon| Position::before(horizon.xid)))
+    }
+
     /// The next events that are safe to pass, in order.
     pub async fn read(&self, conn: &AsyncPgConnection, now: Time, limit: i64) -> Result<Vec<Fact>> {
-        Ok(Prepared(
+        Ok(Placed::<_, Columns>::new(
             sql_query(
                 "SELECT environment_id, id, name, custom, xid, received_at, is_test, template_id, flow_id FROM events
              WHERE (xid, id) > ($1, $2) AND xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint
@@ -285,6 +309,12 @@ impl Place {
         *self = Place { position: to, moved_at: Some(now), renewed_at: now, ..*self };
         Ok(())
     }
+}
+
+#[derive(QueryableByName)]
+struct Horizon {
+    #[diesel(sql_type = BigInt)]
+    xid: i64,
 }
 
 #[derive(QueryableByName)]

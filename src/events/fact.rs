@@ -289,12 +289,9 @@ pub(crate) async fn record_in(tx: &mut Tx, env: EnvId, events: &[NewEvent]) -> R
     let insert = sql_query(
         "INSERT INTO events (environment_id, id, name, custom, customer_id, end_user_id, occurred_at, received_at,
                              is_test, template_id, flow_id, run_id, card_id, payload)
-         SELECT $1, id, name, custom, customer_id, end_user_id, occurred_at, $2,
-                is_test, template_id, flow_id, run_id, card_id, payload
-         FROM UNNEST($3::uuid[], $4::text[], $5::uuid[], $6::text[], $7::timestamptz[], $8::bool[], $9::uuid[],
-                     $10::uuid[], $11::uuid[], $12::uuid[], $13::text[], $14::bool[])
-              AS new (id, name, customer_id, end_user_id, occurred_at, is_test, template_id, flow_id, run_id, card_id,
-                      payload, custom)",
+         SELECT $1, UNNEST($3::uuid[]), UNNEST($4::text[]), UNNEST($14::bool[]), UNNEST($5::uuid[]), UNNEST($6::text[]),
+                UNNEST($7::timestamptz[]), $2, UNNEST($8::bool[]), UNNEST($9::uuid[]), UNNEST($10::uuid[]),
+                UNNEST($11::uuid[]), UNNEST($12::uuid[]), UNNEST($13::text[])",
     )
     .bind::<SqlUuid, _>(env)
     .bind::<Timestamptz, _>(tx.now())

@@ -41,22 +41,25 @@ pub(super) struct Scope<'a> {
 }
 
 impl Scope<'_> {
-    pub fn context(&self) -> render::Context {
+    pub fn context(self) -> render::Context {
         let mut profile = self.customer.profile();
         profile.insert("tags".to_owned(), json!(self.customer.tags));
-        let root = json!({
-            "payload": self.payload,
-            "variables": self.variables,
-            "profile": profile,
-            "steps": self.steps,
-            "run": {
-                "flowInstanceId": self.run.id,
-                "flowInvocationId": self.run.invocation,
-                "isTest": self.run.is_test,
-                "startedAt": self.run.started_at,
-            },
+        let run = json!({
+            "flowInstanceId": self.run.id,
+            "flowInvocationId": self.run.invocation,
+            "isTest": self.run.is_test,
+            "startedAt": self.run.started_at,
         });
-        render::Context { root, zone: zone_of(self.customer, self.zone) }
+        // Not one `json!`, which would write every part anew.
+        let parts = [
+            ("payload", self.payload.clone()),
+            ("variables", Value::Object(self.variables.clone())),
+            ("profile", Value::Object(profile)),
+            ("steps", Value::Object(self.steps)),
+            ("run", run),
+        ];
+        let root = parts.into_iter().map(|(name, part)| (name.to_owned(), part)).collect();
+        render::Context { root: Value::Object(root), zone: zone_of(self.customer, self.zone) }
     }
 }
 

@@ -7,9 +7,10 @@
 //! Locks: tokens and runs are only ever taken without waiting (`SKIP LOCKED`), feeds last and in order. Whoever
 //! changes a run from outside locks the run first and leaves tokens that a worker holds alone.
 //!
-//! Why not run a chain of steps in one go: every step is durable on its own, and a round that serves many runs
-//! pays for its statements once.
+//! Steps that follow each other and change nothing but the run and its cards are executed together ([`onward`]): what
+//! is seen of them is on disk, and the places between them never become rows.
 
+mod advance;
 mod assume;
 mod claim;
 pub(super) mod enter;
@@ -26,6 +27,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 
+use self::advance::Advance;
 use self::claim::{Claim, Token};
 use crate::app::App;
 use crate::db::Tx;
@@ -157,14 +159,10 @@ async fn advance_environment_in(
     }
     let mut world = load::World::load(tx.conn(), env, runs).await?;
     world.look_back(tx.conn(), env, &tokens).await?;
-    let mut outcomes = execute::all_in(tx, env, &world, &tokens, kind).await?;
-    onward::go_on(&mut world, &mut outcomes, tx.now())?;
-    settle::write_in(
-        tx,
-        env,
-        settle::Round { runs: &world.runs, requests: &world.requests, graphs: &world.graphs },
-        outcomes,
-    )
-    .await?;
+    let mut advance = Advance::new(*kind);
+    execute::all_in(tx, env, &world, tokens, &mut advance).await?;
+    onward::go_on(tx, env, &mut world, &mut advance)?;
+    *kind = advance.kind;
+    settle::advance_in(tx, env, &world, advance).await?;
     Ok(true)
 }

@@ -7,9 +7,9 @@
 
 use std::collections::HashMap;
 
+use diesel::QueryableByName;
 use diesel::sql_query;
-use diesel::sql_types::{Array, BigInt, Bool, Text, Timestamptz, Uuid as SqlUuid};
-use diesel::{OptionalExtension, QueryableByName};
+use diesel::sql_types::{Array, BigInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde_json::{Map, Value};
 
@@ -85,6 +85,21 @@ pub(in crate::flows) async fn of_cards(
     Ok(found)
 }
 
+/// The condition of the index of events for which runs may wait: those of [`names::OF_CARDS_IN_USE`].
+macro_rules! of_cards_in_use {
+    () => {
+        "name IN ('card-completed', 'card-dismissed', 'card-snoozed', 'card-expired', 'card-cancelled', 'card-displayed',
+            'card-voted-up', 'card-voted-down')"
+    };
+}
+
+/// No event that is safe to pass can be waited for.
+const UNUSED: &str = concat!(
+    "NOT EXISTS (SELECT FROM events WHERE (xid, id) > ($1, $2) AND received_at >= $3 AND xid < horizon.xid AND ",
+    of_cards_in_use!(),
+    ")"
+);
+
 /// Wakes runs that wait for cards to which something was done.
 pub struct CardWaits;
 
@@ -94,12 +109,16 @@ impl Consumer for CardWaits {
     const WORK: Work = Work::CardWaits;
 
     async fn pass(&self, app: &App, place: &mut Place) -> Result<bool> {
-        let Some(span) = ahead(&*app.read_record().await?, place, app.clock().now()).await? else { return Ok(false) };
-        let passed = Position { xid: span.xid, event_id: span.event_id };
-        if !span.awaited {
-            place.pass(app, passed).await?;
-            return Ok(span.full);
+        let now = app.clock().now();
+        let conn = app.read_record().await?;
+        if let Some(unasked) = place.unasked(&conn, now, UNUSED).await? {
+            drop(conn);
+            place.pass(app, unasked).await?;
+            return Ok(false);
         }
+        let used = ahead(&conn, place, now).await?;
+        drop(conn);
+        let Some(passed) = used.last().copied() else { return Ok(false) };
         app.transact(async |tx| {
             if wake_in(tx, place, passed).await? > 0 {
                 tx.announce(Announcement::Wake(Work::Reactions));
@@ -108,63 +127,57 @@ impl Consumer for CardWaits {
             place.advance_in(tx, passed).await
         })
         .await?;
-        Ok(span.full)
+        Ok(true)
     }
 }
 
-#[derive(QueryableByName)]
-struct Span {
-    #[diesel(sql_type = BigInt)]
-    xid: i64,
-    #[diesel(sql_type = SqlUuid)]
-    event_id: crate::ids::EventId,
-    #[diesel(sql_type = Bool)]
-    awaited: bool,
-    /// There are as many events as one transaction passes.
-    #[diesel(sql_type = Bool)]
-    full: bool,
-}
-
-/// The events that are safe to pass. `None`: there are none.
-async fn ahead(conn: &AsyncPgConnection, place: &Place, now: Time) -> Result<Option<Span>> {
+/// The events that are safe to pass and may be waited for.
+async fn ahead(conn: &AsyncPgConnection, place: &Place, now: Time) -> Result<Vec<Position>> {
     let after = place.position();
-    let span = sql_query(
-        "WITH passed AS (
-             SELECT xid, id, name FROM events
-             WHERE (xid, id) > ($1, $2) AND xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint
-                 AND received_at >= $5
-             ORDER BY xid, id LIMIT $3
-         )
-         SELECT xid, id AS event_id, (SELECT bool_or(name = ANY($4)) FROM passed) AS awaited,
-             (SELECT count(*) = $3 FROM passed) AS full
-         FROM passed ORDER BY xid DESC, id DESC LIMIT 1",
-    )
+    let used = sql_query(concat!(
+        "SELECT xid, id AS event_id FROM events
+         WHERE (xid, id) > ($1, $2) AND xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint
+             AND received_at >= $4 AND ",
+        of_cards_in_use!(),
+        " ORDER BY xid, id LIMIT $3"
+    ))
     .bind::<BigInt, _>(after.xid)
     .bind::<SqlUuid, _>(after.event_id)
     .bind::<BigInt, _>(BATCH)
-    .bind::<Array<Text>, _>(names::OF_CARDS_IN_USE)
     .bind::<Timestamptz, _>(place.since(now));
-    Ok(Prepared(span).get_result(&mut &*conn).await.optional()?)
+    Ok(Prepared(used).load(&mut &*conn).await?)
 }
 
 /// Readies the tokens that wait for cards of the events between two places, also those that a worker holds now: it
 /// may have looked at the past too early.
 async fn wake_in(tx: &Tx, place: &Place, to: Position) -> Result<usize> {
     let (now, after) = (tx.now(), place.position());
-    let wake = sql_query(
-        "UPDATE tokens SET status = 'ready', lane = 0, wake_at = $6
+    let wake = sql_query(concat!(
+        "UPDATE tokens SET status = 'ready', lane = 0, wake_at = $5
          FROM (SELECT DISTINCT environment_id, card_id FROM events
-               WHERE (xid, id) > ($1, $2) AND (xid, id) <= ($3, $4) AND received_at >= $7
-                   AND card_id IS NOT NULL AND name = ANY($5)) AS used
+               WHERE (xid, id) > ($1, $2) AND (xid, id) <= ($3, $4) AND received_at >= $6
+                   AND card_id IS NOT NULL AND ",
+        of_cards_in_use!(),
+        ") AS used
          WHERE tokens.environment_id = used.environment_id AND tokens.wait_card = used.card_id",
-    )
+    ))
     .bind::<BigInt, _>(after.xid)
     .bind::<SqlUuid, _>(after.event_id)
     .bind::<BigInt, _>(to.xid)
     .bind::<SqlUuid, _>(to.event_id)
-    .bind::<Array<Text>, _>(names::OF_CARDS_IN_USE)
     .bind::<Timestamptz, _>(now)
     .bind::<Timestamptz, _>(place.since(now));
     // Not prepared, for the same reason as above.
     Ok(wake.execute(&mut tx.conn()).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_condition_names_what_can_be_waited_for() {
+        let named: Vec<&str> = of_cards_in_use!().split('\'').skip(1).step_by(2).collect();
+        assert_eq!(named, names::OF_CARDS_IN_USE);
+    }
 }

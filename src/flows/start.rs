@@ -12,11 +12,12 @@ pub(super) mod launch;
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
+use futures_util::FutureExt;
 use serde_json::Value;
 
 use self::judge::{Judged, Refusals, Wanted, faults, judge, refuse};
 use self::launch::Launch;
-use super::engine::enter::{Entering, enter_in};
+use super::engine::enter::{Entering, Reach, enter_in};
 use super::outcome::{EntryOutcome, Started};
 use super::request::{Entry, StartRequest};
 use super::run::Run;
@@ -24,9 +25,9 @@ use crate::access::{Access, Level, Resource};
 use crate::app::App;
 use crate::customers::profile::{self, Customer};
 use crate::db::Tx;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::events::TriggerSource;
-use crate::ids::{BatchId, EnvId, FlowId, TriggerId};
+use crate::ids::{BatchId, EnvId, FlowId, InvocationId, TriggerId};
 
 /// Whether a start is for customers or for those who try a flow out (specification 8.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,15 +59,22 @@ pub async fn start(
     app: &App,
     access: &Access,
     flow: FlowId,
-    request: StartRequest,
+    mut request: StartRequest,
     source: TriggerSource,
 ) -> Result<Started> {
     access.require(Resource::SendToCustomers, Level::Edit)?;
-    let caller = Caller { mode: Mode::Live, source, address: access.info().address, trigger: None };
-    if request.customers() > gather::MOST_CUSTOMERS {
-        return app.transact(async |tx| start_in(tx, access.env(), flow, &request, caller).await).await;
+    // A request that is tried again on its own is the same request.
+    for entry in &mut request.entries {
+        let fresh = || app.ids().make::<InvocationId>(app.clock().now()).to_string();
+        entry.invocation.get_or_insert_with(fresh);
     }
-    gather::start(app, access.env(), flow, request, caller).await
+    let caller = Caller { mode: Mode::Live, source, address: access.info().address, trigger: None };
+    if request.customers() <= gather::MOST_CUSTOMERS {
+        return gather::start(app, access.env(), flow, request, caller).await;
+    }
+    let mut started =
+        begin(app, access.env(), flow, &[Asked { request: &request, address: caller.address }], caller).await?;
+    started.pop().ok_or_else(|| Error::internal("a start has no answer"))
 }
 
 /// Starts the drafts for test users. Everybody else is left out and counted.
@@ -96,9 +104,32 @@ struct Part {
 }
 
 impl Asked<'_> {
+    /// Tells whether the request waits behind those for single customers.
+    fn is_crowd(&self, caller: Caller) -> bool {
+        self.request.customers() > BULK || caller.source == TriggerSource::Csv
+    }
+
     fn part(&self, tx: &Tx, caller: Caller) -> Part {
-        let crowd = self.request.customers() > BULK || caller.source == TriggerSource::Csv;
-        Part { batch: tx.id(), address: self.address, lane: if crowd { BULK_LANE } else { SINGLE_LANE } }
+        let lane = if self.is_crowd(caller) { BULK_LANE } else { SINGLE_LANE };
+        Part { batch: tx.id(), address: self.address, lane }
+    }
+}
+
+/// Starts a flow for several requests, with its first cards unless there is a crowd.
+///
+/// A step that breaks does not break the start: runs are begun without their cards then, and the engine sees to those.
+async fn begin(app: &App, env: EnvId, flow: FlowId, asked: &[Asked<'_>], caller: Caller) -> Result<Vec<Started>> {
+    let attempt = async |reach| app.transact(async |tx| together_in(tx, env, flow, asked, caller, reach).await).await;
+    if asked.iter().any(|asked| asked.is_crowd(caller)) {
+        return attempt(Reach::Decisions).await;
+    }
+    let begun = std::panic::AssertUnwindSafe(attempt(Reach::Cards)).catch_unwind().await;
+    match begun.unwrap_or_else(|_| Err(Error::internal("a step panicked"))) {
+        Err(error) if error.code() == Code::Internal => {
+            tracing::warn!(%error, "runs could not begin with their cards and begin without");
+            attempt(Reach::Decisions).await
+        }
+        begun => begun,
     }
 }
 
@@ -117,7 +148,7 @@ pub(crate) async fn start_in(
     caller: Caller,
 ) -> Result<Started> {
     let asked = Asked { request, address: caller.address };
-    let mut started = together_in(tx, env, flow, &[asked], caller).await?;
+    let mut started = together_in(tx, env, flow, &[asked], caller, Reach::Decisions).await?;
     started.pop().ok_or_else(|| Error::internal("a start has no answer"))
 }
 
@@ -128,6 +159,7 @@ async fn together_in(
     flow: FlowId,
     asked: &[Asked<'_>],
     caller: Caller,
+    reach: Reach,
 ) -> Result<Vec<Started>> {
     let launch = Launch::load(tx, env, flow, caller).await?;
     let parts: Vec<Part> = asked.iter().map(|asked| asked.part(tx, caller)).collect();
@@ -143,7 +175,7 @@ async fn together_in(
     create_missing(tx, env, &wanted, &mut customers).await?;
     let runs = Runs { launch: &launch, parts: &parts, items: &items, customers: &customers, outcomes: &outcomes };
     let runs = runs.of(tx, env, &wanted);
-    let begun = insert::runs_in(tx, env, &launch, &runs, |place| parts[items[place].part].lane).await?;
+    let begun = insert::invocations_in(tx, env, &launch, &runs).await?;
     for (run, entry) in &runs {
         let outcome = &mut outcomes[*entry];
         if begun.contains(&run.id) {
@@ -155,14 +187,15 @@ async fn together_in(
     let begun: Vec<(Run, usize)> = runs.into_iter().filter(|(run, _)| begun.contains(&run.id)).collect();
     let given = insert::Given { parts: &parts, items: &items, shared, begun: &begun };
     let requests = insert::requests_in(tx, env, &launch, given).await?;
-    if launch.graph.roots().any(|step| step.action.goes_along()) {
-        let runs = begun.into_iter().map(|(run, _)| run);
-        let customers = customers.into_values().map(|customer| (customer.id, customer));
-        let lanes = parts.iter().map(|part| (part.batch, part.lane)).collect();
-        let entering =
-            Entering { runs: runs.map(|run| (run.id, run)).collect(), customers: customers.collect(), requests, lanes };
-        enter_in(tx, env, &launch.graph, entering).await?;
-    }
+    let entering = Entering {
+        runs: begun.into_iter().map(|(run, _)| (run.id, run)).collect(),
+        customers: customers.into_values().map(|customer| (customer.id, customer)).collect(),
+        requests,
+        lanes: parts.iter().map(|part| (part.batch, part.lane)).collect(),
+        reach,
+    };
+    let runs = enter_in(tx, env, &launch.graph, entering).await?;
+    insert::runs_in(tx, env, &launch, &runs).await?;
     let mut outcomes = outcomes.into_iter();
     let answers = asked.iter().zip(parts).map(|(asked, part)| {
         let entries = outcomes.by_ref().take(asked.request.entries.len()).collect();

@@ -27,6 +27,9 @@ const BATCH: i64 = 2000;
 /// Rows after which a transaction takes no further event.
 const MOST_ROWS: usize = 20_000;
 
+/// No subscription wants events.
+const NOBODY: &str = "NOT EXISTS (SELECT FROM webhook_subscriptions WHERE status = 'active')";
+
 /// The worker.
 pub struct Fanout;
 
@@ -36,9 +39,15 @@ impl Consumer for Fanout {
     const WORK: Work = Work::Fanout;
 
     async fn pass(&self, app: &App, place: &mut Place) -> Result<bool> {
-        // Matched outside the transaction: events below a place never change.
         let conn = app.read_record().await?;
-        let facts = place.read(&conn, app.clock().now(), BATCH).await?;
+        let now = app.clock().now();
+        if let Some(unasked) = place.unasked(&conn, now, NOBODY).await? {
+            drop(conn);
+            place.pass(app, unasked).await?;
+            return Ok(false);
+        }
+        // Matched outside the transaction: events below a place never change.
+        let facts = place.read(&conn, now, BATCH).await?;
         let Some((passed, rows)) = matches(&conn, &facts).await? else { return Ok(false) };
         drop(conn);
         let more =

@@ -2,7 +2,7 @@
 
 use diesel::deserialize::{self, FromSql, FromSqlRow};
 use diesel::pg::{Pg, PgValue};
-use diesel::sql_types::Jsonb;
+use diesel::sql_types::Json;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -42,9 +42,9 @@ pub(super) struct Definition {
     pub actions: Option<Box<RawValue>>,
 }
 
-impl FromSql<Jsonb, Pg> for Definition {
+impl FromSql<Json, Pg> for Definition {
     fn from_sql(value: PgValue<'_>) -> deserialize::Result<Definition> {
-        Ok(serde_json::from_slice(StoredJson::text(&value)?)?)
+        Ok(serde_json::from_slice(value.as_bytes())?)
     }
 }
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Array, BigInt, Bool, Integer, Jsonb, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{
+    Array, BigInt, Bool, Integer, Json, Jsonb, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid,
+};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde_json::Value;
 
@@ -146,7 +148,7 @@ type CardColumns = (
     Bool,
     Bool,
     BigInt,
-    Nullable<Jsonb>,
+    Nullable<Json>,
     Nullable<Jsonb>,
     Nullable<Jsonb>,
     Nullable<Jsonb>,

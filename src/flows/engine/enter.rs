@@ -1,25 +1,31 @@
-//! The steps with which runs begin, as far as they go along with the start ([`onward`]): they are decided
-//! in the transaction that starts the runs, so that a flow that begins with a wait or a branch needs no round of the
-//! engine to get there.
+//! The steps with which runs begin, as far as they go along with the start ([`onward`]): they are executed in the
+//! transaction that starts the runs, so that a flow that begins with a card, a wait or a branch needs no round of the
+//! engine to get there, and the card is there when the request is answered.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use jiff::tz::TimeZone;
-
+use super::advance::Advance;
 use super::claim::Token;
 use super::load::{Requests, World};
 use super::onward;
-use super::plan::{Plan, Work, plan};
-use super::settle::{Round, Settled, write_in};
-use crate::access::environment;
-use crate::clock::zone;
+use super::settle::{self, Outcome, Round, Settled};
 use crate::customers::profile::Customer;
 use crate::db::Tx;
 use crate::error::{Error, Result};
 use crate::flows::graph::Graph;
 use crate::flows::run::Run;
 use crate::ids::{BatchId, CustomerId, EnvId, RunId};
+
+/// How far the transaction that starts runs takes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::flows) enum Reach {
+    /// Through all steps that go along.
+    Cards,
+    /// Up to the first card: crowds do not hold up those who wait for a single one, and what else a transaction has to
+    /// do does not fail with a card.
+    Decisions,
+}
 
 /// Runs that have just begun, and what their steps can see.
 pub(in crate::flows) struct Entering {
@@ -28,31 +34,45 @@ pub(in crate::flows) struct Entering {
     pub requests: Requests,
     /// The lane of each request.
     pub lanes: HashMap<BatchId, i16>,
+    pub reach: Reach,
 }
 
-/// Decides those first steps of a flow that go along, and all that go along with them.
-pub(in crate::flows) async fn enter_in(tx: &mut Tx, env: EnvId, graph: &Arc<Graph>, entering: Entering) -> Result<()> {
-    if entering.runs.is_empty() {
-        return Ok(());
+/// Takes runs to their first steps, executes those that go along, and all that go along with them. Gives the runs as they
+/// are then.
+pub(in crate::flows) async fn enter_in(
+    tx: &mut Tx,
+    env: EnvId,
+    graph: &Arc<Graph>,
+    entering: Entering,
+) -> Result<Vec<Run>> {
+    let Entering { runs, customers, requests, lanes, reach } = entering;
+    if runs.is_empty() {
+        return Ok(Vec::new());
     }
-    let environment = environment::find(tx.conn(), env).await?;
-    let zone = environment.and_then(|environment| zone(&environment.time_zone).ok()).unwrap_or(TimeZone::UTC);
-    let Entering { runs, customers, requests, lanes } = entering;
-    let mut world = World::of_beginning(runs, requests, graph, customers, zone);
-    let first: Vec<&str> =
-        graph.roots().filter(|step| step.action.goes_along()).map(|step| step.key.as_str()).collect();
-    let mut settled = Vec::with_capacity(world.runs.len() * first.len());
+    let mut world = World::of_beginning(tx.conn(), env, runs, requests, graph, customers, reach).await?;
+    let mut advance = match reach {
+        Reach::Cards => Advance::new(None),
+        Reach::Decisions => Advance::without_cards(),
+    };
     for run in world.runs.values() {
         let lane = lanes.get(&run.batch_id).copied().ok_or_else(|| Error::internal("a run lost its request"))?;
-        for key in &first {
-            let token = Token::reached(env, run.id, key, lane, tx.now());
-            let Plan { work: Work::Settled(outcome), input } = plan(&world, &token, tx.now())? else {
-                return Err(Error::internal("a step that goes along has work to do"));
-            };
-            settled.push(Settled { token, outcome, input });
+        for step in graph.roots() {
+            let token = Token::reached(env, run.id, &step.key, lane, tx.now());
+            if step.action.goes_along() {
+                onward::go_along(tx, env, &world, &mut advance, token)?;
+            } else {
+                advance.settled.push(Settled::new(tx, token, Outcome::Deferred, None));
+            }
         }
     }
-    onward::go_on(&mut world, &mut settled, tx.now())?;
+    onward::go_on(tx, env, &mut world, &mut advance)?;
+    advance.delivery.place_in(tx, env).await?;
     let round = Round { runs: &world.runs, requests: &world.requests, graphs: &world.graphs };
-    write_in(tx, env, round, settled).await
+    for change in settle::write_steps_in(tx, env, round, advance.settled).await? {
+        if let Some(run) = world.runs.get_mut(&change.run) {
+            run.finished_at = change.finished_at(tx.now());
+            (run.status, run.open_steps, run.failed_steps) = (change.status, change.open_steps, change.failed_steps);
+        }
+    }
+    Ok(world.runs.into_values().collect())
 }

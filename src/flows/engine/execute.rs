@@ -6,11 +6,11 @@
 
 use serde_json::json;
 
+use super::advance::Advance;
 use super::claim::Token;
 use super::load::World;
 use super::plan::{Plan, Work, plan};
 use super::settle::{Outcome, Settled};
-use crate::cards::deliver::{self, Delivered};
 use crate::cards::withdraw;
 use crate::customers::change;
 use crate::db::Tx;
@@ -40,8 +40,7 @@ impl Work<'_> {
 
 /// The work of a round by kind, each with the place of its token.
 #[derive(Default)]
-struct Sorted<'w> {
-    orders: (Vec<usize>, Vec<deliver::Order<'w>>),
+struct Sorted {
     withdrawals: Vec<(usize, Vec<(crate::ids::RunId, String)>)>,
     updates: (Vec<usize>, Vec<(String, change::Change)>),
     events: (Vec<usize>, Vec<events::NewEvent>),
@@ -49,42 +48,41 @@ struct Sorted<'w> {
     notifications: (Vec<usize>, Vec<notification::Draft>),
 }
 
-/// Executes the steps of tokens, as far as `kind`, which the first step with any decides, lets them.
+/// Executes the steps of tokens, as far as the kind of the round, which the first step with any decides, lets them.
+/// Cards are drawn, and not placed yet.
 pub(super) async fn all_in(
     tx: &mut Tx,
     env: EnvId,
     world: &World,
-    tokens: &[Token],
-    kind: &mut Option<Kind>,
-) -> Result<Vec<Settled>> {
+    tokens: Vec<Token>,
+    advance: &mut Advance,
+) -> Result<()> {
     let mut settled: Vec<Option<Outcome>> = Vec::with_capacity(tokens.len());
     let mut inputs = Vec::with_capacity(tokens.len());
     let mut sorted = Sorted::default();
     for (place, token) in tokens.iter().enumerate() {
         let Plan { work, input } = plan(world, token, tx.now())?;
-        let fits = match work.kind() {
-            None => true,
-            wanted => *kind.get_or_insert_with(|| wanted.unwrap_or(Kind::Deliver)) == wanted.unwrap_or(Kind::Deliver),
-        };
-        settled.push(if fits { sorted.take(place, work) } else { Some(Outcome::Deferred) });
+        let fits = work.kind().is_none_or(|kind| advance.is_of(kind));
+        settled.push(match work {
+            _ if !fits => Some(Outcome::Deferred),
+            Work::Settled(outcome) => Some(outcome),
+            Work::Card(order) => Some(advance.draw(tx, env, *order)),
+            work => sorted.take(place, work),
+        });
         inputs.push(input);
     }
     sorted.carry_out_in(tx, env, &mut settled).await?;
-    let settled = tokens.iter().zip(settled).zip(inputs).map(|((token, outcome), input)| {
+    for ((token, outcome), input) in tokens.into_iter().zip(settled).zip(inputs) {
         let outcome = outcome.ok_or_else(|| Error::internal("a step has no outcome"))?;
-        Ok(Settled { token: token.clone(), outcome, input })
-    });
-    settled.collect()
+        advance.settled.push(Settled::new(tx, token, outcome, input));
+    }
+    Ok(())
 }
 
-impl<'w> Sorted<'w> {
-    fn take(&mut self, place: usize, work: Work<'w>) -> Option<Outcome> {
+impl Sorted {
+    fn take(&mut self, place: usize, work: Work<'_>) -> Option<Outcome> {
         match work {
-            Work::Settled(outcome) => return Some(outcome),
-            Work::Card(order) => {
-                self.orders.0.push(place);
-                self.orders.1.push(*order);
-            }
+            Work::Settled(_) | Work::Card(_) => {}
             Work::Withdraw(steps) => self.withdrawals.push((place, steps)),
             Work::Update(user_id, change) => {
                 self.updates.0.push(place);
@@ -129,15 +127,6 @@ impl<'w> Sorted<'w> {
         let ids = notification::record_in(tx, env, &self.notifications.1).await?;
         for (place, id) in self.notifications.0.into_iter().zip(ids) {
             settled[place] = done(json!({ "notificationId": id, "status": notification::PENDING }));
-        }
-        if !self.orders.1.is_empty() {
-            let delivered = deliver::deliver_in(tx, env, self.orders.1).await?;
-            for (place, delivered) in self.orders.0.into_iter().zip(delivered) {
-                settled[place] = match delivered {
-                    Delivered::Card(card) => done(json!({ "cardInstanceId": card.id, "status": card.status.word() })),
-                    Delivered::Failed(message) => Some(Outcome::Failed(message)),
-                };
-            }
         }
         Ok(())
     }

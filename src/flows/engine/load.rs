@@ -10,7 +10,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::claim::Token;
-use crate::access::environment;
+use super::enter::Reach;
+use crate::access::environment::{self, Environment};
 use crate::cards::Status;
 use crate::cards::content::Content;
 use crate::cards::version::{self, Pinned};
@@ -125,24 +126,31 @@ pub(in crate::flows) struct World {
 
 impl World {
     /// What the first steps of runs can see that are only beginning.
-    pub(super) fn of_beginning(
+    pub(super) async fn of_beginning(
+        conn: &AsyncPgConnection,
+        env: EnvId,
         runs: HashMap<RunId, Run>,
         requests: Requests,
         graph: &Arc<Graph>,
         customers: HashMap<CustomerId, Customer>,
-        zone: TimeZone,
-    ) -> World {
-        World {
+        reach: Reach,
+    ) -> Result<World> {
+        let environment = environment::find(conn, env).await?;
+        let templates = match reach {
+            Reach::Cards => templates(conn, env, &requests).await?,
+            Reach::Decisions => HashMap::new(),
+        };
+        Ok(World {
             graphs: requests.batches.keys().map(|batch| (*batch, graph.clone())).collect(),
+            templates,
             runs,
             requests,
             customers,
-            zone,
-            templates: HashMap::new(),
+            zone: zone_of(environment),
             outputs: HashMap::new(),
             reactions: HashMap::new(),
             effects: HashMap::new(),
-        }
+        })
     }
 
     pub async fn load(conn: &AsyncPgConnection, env: EnvId, runs: HashMap<RunId, Run>) -> Result<World> {
@@ -158,7 +166,6 @@ impl World {
         for step in finished.into_iter().filter(|step| step.status == "completed") {
             outputs.entry(step.run_id).or_default().insert(step.step_key, step.output);
         }
-        let environment = environment.and_then(|environment| zone(&environment.time_zone).ok());
         let graphs = graphs(conn, env, &requests).await?;
         let remembering = runs.values().filter(|run| graphs.get(&run.batch_id).is_some_and(|graph| graph.looks_back));
         let remembering: Vec<RunId> = remembering.map(|run| run.id).collect();
@@ -173,7 +180,7 @@ impl World {
             runs,
             requests,
             customers: customers.into_iter().map(|customer| (customer.id, customer)).collect(),
-            zone: environment.unwrap_or(TimeZone::UTC),
+            zone: zone_of(environment),
             outputs,
             reactions: HashMap::new(),
             effects: HashMap::new(),
@@ -222,6 +229,10 @@ impl World {
     pub fn outputs(&self, run: &Run) -> Map<String, Value> {
         self.outputs.get(&run.id).cloned().unwrap_or_default()
     }
+}
+
+fn zone_of(environment: Option<Environment>) -> TimeZone {
+    environment.and_then(|environment| zone(&environment.time_zone).ok()).unwrap_or(TimeZone::UTC)
 }
 
 /// Adds to the output of a *send card* step what became of the card since.

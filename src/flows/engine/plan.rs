@@ -220,6 +220,11 @@ impl<'w> Seen<'w> {
     }
 
     fn order(&self, card: &SendCard, key: &str) -> Result<Plan<'w>> {
+        // A run that was moved to another version may come by here again. It keeps the card it has.
+        if self.card(key).is_some() {
+            let output = self.world.output(self.run, key).cloned().unwrap_or_default();
+            return Ok(Outcome::Done { output, path: None }.into());
+        }
         let Some(pinned) = self.world.template(self.run, card.template) else {
             return Ok(failed(format!("the card template {} cannot be used", card.template)));
         };
@@ -256,7 +261,7 @@ impl<'w> Seen<'w> {
                 metadata: part("metadata"),
                 card_options: part("cardOptions"),
             },
-            dedupe: (run.id, key.to_owned()),
+            step_key: key.to_owned(),
         };
         Ok(Plan { work: Work::Card(Box::new(order)), input })
     }

@@ -63,7 +63,7 @@ async fn fail_in(tx: &mut Tx, token: &Token) -> Result<()> {
     let requests = load::requests(tx.conn(), env, runs.values()).await?;
     let outcomes = tokens.into_iter().filter(|token| runs.contains_key(&token.run_id));
     let outcome = || Outcome::Failed("the step could not be executed".to_owned());
-    let outcomes = outcomes.map(|token| Settled { token, outcome: outcome(), input: None });
+    let outcomes = outcomes.map(|token| Settled::new(tx, token, outcome(), None)).collect();
     let round = settle::Round { runs: &runs, requests: &requests, graphs: &HashMap::new() };
-    settle::write_in(tx, env, round, outcomes.collect()).await
+    settle::write_in(tx, env, round, outcomes).await
 }

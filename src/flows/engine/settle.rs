@@ -8,8 +8,9 @@ use diesel::sql_types::{Array, Integer, Jsonb, Nullable, SmallInt, Text, Timesta
 use diesel_async::RunQueryDsl;
 use serde_json::{Map, Value, json};
 
+use super::advance::Advance;
 use super::claim::{READY, Token, WAITING};
-use super::load::Requests;
+use super::load::{Requests, World};
 use crate::clock::Time;
 use crate::db::{Prepared, Tx};
 use crate::error::Result;
@@ -17,7 +18,7 @@ use crate::events::{NewEvent, record_in};
 use crate::flows::cancel::drop_tokens_in;
 use crate::flows::graph::Graph;
 use crate::flows::run::{Run, RunStatus};
-use crate::ids::{BatchId, CardId, EnvId, RunId};
+use crate::ids::{BatchId, CardId, EnvId, EventId, RunId};
 
 /// The year 9000: later than any timer, and still a time that every part of the system can hold.
 const NEVER: i64 = 221_845_392_000_000;
@@ -51,6 +52,14 @@ pub(super) struct Settled {
     pub outcome: Outcome,
     /// What the step was given, for the history of the run.
     pub input: Option<Value>,
+    /// The event that will tell of it: it sorts by when the step was dealt with.
+    event: EventId,
+}
+
+impl Settled {
+    pub fn new(tx: &Tx, token: Token, outcome: Outcome, input: Option<Value>) -> Settled {
+        Settled { token, outcome, input, event: tx.id() }
+    }
 }
 
 /// The runs that the outcomes belong to.
@@ -111,8 +120,27 @@ struct Parked {
     until: Option<Time>,
 }
 
-/// Writes the outcomes of a round. A run's `end` counts after the run's other steps of the same round.
+/// Places the cards that were drawn, and writes what became of the steps and of runs that have rows.
+pub(super) async fn advance_in(tx: &mut Tx, env: EnvId, world: &World, advance: Advance) -> Result<()> {
+    advance.delivery.place_in(tx, env).await?;
+    let round = Round { runs: &world.runs, requests: &world.requests, graphs: &world.graphs };
+    write_in(tx, env, round, advance.settled).await
+}
+
+/// Writes the outcomes of a round, and the runs that it changed.
 pub(super) async fn write_in(tx: &mut Tx, env: EnvId, round: Round<'_>, outcomes: Vec<Settled>) -> Result<()> {
+    let changes = write_steps_in(tx, env, round, outcomes).await?;
+    update_runs_in(tx, env, &changes).await
+}
+
+/// Writes the outcomes of a round, and gives the runs that it changed. A run's `end` counts after the run's other steps
+/// of the same round.
+pub(super) async fn write_steps_in(
+    tx: &mut Tx,
+    env: EnvId,
+    round: Round<'_>,
+    outcomes: Vec<Settled>,
+) -> Result<Vec<Change>> {
     let mut tallies: HashMap<RunId, Tally> = HashMap::new();
     let mut columns = Columns::default();
     for settled in outcomes {
@@ -123,36 +151,63 @@ pub(super) async fn write_in(tx: &mut Tx, env: EnvId, round: Round<'_>, outcomes
         columns.add(&round, run, tally, settled, tx.now());
     }
     columns.next.retain(|next| !tallies[&next.run].ended);
-    let mut over = Vec::new();
-    for run in round.runs.values().filter(|run| run.status == RunStatus::Running) {
-        let Some(tally) = tallies.get(&run.id).filter(|tally| tally.ended || tally.open == 0) else { continue };
-        over.push((run, if tally.failed > 0 { RunStatus::Failed } else { RunStatus::Completed }));
-    }
-    over.sort_unstable_by_key(|(run, _)| run.id);
-    for (run, status) in &over {
-        let name = if *status == RunStatus::Failed { "action-flow-failed" } else { "action-flow-completed" };
-        let properties = (*status == RunStatus::Failed).then(|| json!({ "reason": "step-failed" }));
-        columns.events.push(event(&round, run, name, properties));
-        metrics::counter!("cardwire_flow_runs_total", "state" => status.word()).increment(1);
+    let mut changes: Vec<Change> = tallies.iter().filter_map(|(id, tally)| tally.change(&round.runs[id])).collect();
+    changes.sort_unstable_by_key(|change| change.run);
+    for change in changes.iter().filter(|change| change.status != RunStatus::Running) {
+        let failed = change.status == RunStatus::Failed;
+        let name = if failed { "action-flow-failed" } else { "action-flow-completed" };
+        let properties = failed.then(|| json!({ "reason": "step-failed" }));
+        columns.events.push(event(&round, &round.runs[&change.run], name, properties));
+        metrics::counter!("cardwire_flow_runs_total", "state" => change.status.word()).increment(1);
     }
     columns.write_tokens_in(tx, env).await?;
-    columns.write_steps_in(tx, env).await?;
+    columns.write_history_in(tx, env).await?;
     let ended: Vec<RunId> = tallies.iter().filter(|(_, tally)| tally.ended).map(|(run, _)| *run).collect();
     if !ended.is_empty() {
         drop_tokens_in(tx, env, &ended).await?;
     }
-    write_runs_in(tx, env, &round, &tallies, &over).await?;
     record_in(tx, env, &columns.events).await?;
-    Ok(())
+    Ok(changes)
+}
+
+impl Tally {
+    /// What is new about the run. In the middle of a chain it has as many open steps as before and is left alone.
+    fn change(&self, run: &Run) -> Option<Change> {
+        if run.status != RunStatus::Running {
+            return None;
+        }
+        let open = if self.ended { 0 } else { self.open };
+        let status = match open {
+            0 if self.failed > 0 => RunStatus::Failed,
+            0 => RunStatus::Completed,
+            _ => RunStatus::Running,
+        };
+        let changed = open == 0 || open != run.open_steps || self.failed != run.failed_steps;
+        changed.then_some(Change { run: run.id, status, open_steps: open, failed_steps: self.failed })
+    }
+}
+
+/// What a round makes of a run.
+pub(super) struct Change {
+    pub run: RunId,
+    pub status: RunStatus,
+    pub open_steps: i32,
+    pub failed_steps: i32,
+}
+
+impl Change {
+    pub fn finished_at(&self, now: Time) -> Option<Time> {
+        (self.status != RunStatus::Running).then_some(now)
+    }
 }
 
 impl Columns {
     fn add(&mut self, round: &Round<'_>, run: &Run, tally: &mut Tally, settled: Settled, now: Time) {
-        let Settled { token, outcome, input } = settled;
+        let Settled { token, outcome, input, event: id } = settled;
         let graph = round.graphs.get(&run.batch_id);
         let kind = graph.and_then(|graph| graph.step(&token.step_key)).map_or("unknown", |step| step.action.kind());
         let (status, path, output, message) = match outcome {
-            Outcome::Deferred => return,
+            Outcome::Deferred => return self.defer(token, now),
             Outcome::Dropped => return self.leave(token),
             Outcome::Asleep(_) | Outcome::Listening { .. } | Outcome::Acting => return self.park(token, &outcome, now),
             Outcome::Done { output, path } => {
@@ -183,10 +238,18 @@ impl Columns {
             properties["message"] = Value::from(message.as_str());
         }
         let name = if message.is_some() { "action-flow-step-failed" } else { "action-flow-step-completed" };
-        self.events.push(event(round, run, name, Some(properties)));
+        self.events.push(NewEvent { id: Some(id), ..event(round, run, name, Some(properties)) });
         let (key, reached_at) = (token.step_key.clone(), token.reached_at);
         self.finished.push(Finished { run: run.id, key, kind, status, path, input, output, message, reached_at });
         self.leave(token);
+    }
+
+    /// Leaves a step to another round.
+    fn defer(&mut self, token: Token, now: Time) {
+        if token.fresh() {
+            let Token { run_id: run, step_key: key, lane, .. } = token;
+            self.next.push(Next { run, key, status: READY, lane, wake_at: now, reached_at: None });
+        }
     }
 
     /// Keeps a token where it is until something happens.
@@ -249,8 +312,8 @@ impl Columns {
             let next = &self.next;
             let query = sql_query(
                 "INSERT INTO tokens (environment_id, run_id, step_key, status, lane, wake_at, reached_at)
-                 SELECT $1, * FROM UNNEST($2::uuid[], $3::text[], $4::text[], $5::smallint[], $6::timestamptz[],
-                                          $7::timestamptz[])",
+                 SELECT $1, UNNEST($2::uuid[]), UNNEST($3::text[]), UNNEST($4::text[]), UNNEST($5::smallint[]),
+                        UNNEST($6::timestamptz[]), UNNEST($7::timestamptz[])",
             )
             .bind::<SqlUuid, _>(env)
             .bind::<Array<SqlUuid>, _>(next.iter().map(|token| token.run).collect::<Vec<_>>())
@@ -264,7 +327,7 @@ impl Columns {
         Ok(())
     }
 
-    async fn write_steps_in(&self, tx: &Tx, env: EnvId) -> Result<()> {
+    async fn write_history_in(&self, tx: &Tx, env: EnvId) -> Result<()> {
         if self.finished.is_empty() {
             return Ok(());
         }
@@ -272,11 +335,13 @@ impl Columns {
         let query = sql_query(
             "INSERT INTO run_steps (environment_id, run_id, step_key, step_type, status, output, message, path, input,
                                     started_at, finished_at, place)
-             SELECT $1, run_id, step_key, step_type, status, output, message, path, input, COALESCE(started_at, $2), $2,
-                    place
-             FROM UNNEST($3::uuid[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $8::text[], $9::text[],
-                         $10::jsonb[], $11::timestamptz[], $12::smallint[])
-                  AS new (run_id, step_key, step_type, status, output, message, path, input, started_at, place)",
+             SELECT $1, UNNEST($3::uuid[]), UNNEST($4::text[]), UNNEST($5::text[]), UNNEST($6::text[]), UNNEST($7::jsonb[]),
+                    UNNEST($8::text[]), UNNEST($9::text[]), UNNEST($10::jsonb[]), UNNEST($11::timestamptz[]), $2,
+                    UNNEST($12::smallint[])
+             ON CONFLICT (environment_id, run_id, step_key) DO UPDATE
+             SET step_type = excluded.step_type, status = excluded.status, output = excluded.output,
+                 message = excluded.message, path = excluded.path, input = excluded.input,
+                 started_at = excluded.started_at, finished_at = excluded.finished_at, place = excluded.place",
         )
         .bind::<SqlUuid, _>(env)
         .bind::<Timestamptz, _>(tx.now())
@@ -288,7 +353,9 @@ impl Columns {
         .bind::<Array<Nullable<Text>>, _>(self.finished.iter().map(|step| step.message.as_deref()).collect::<Vec<_>>())
         .bind::<Array<Nullable<Text>>, _>(self.finished.iter().map(|step| step.path.as_deref()).collect::<Vec<_>>())
         .bind::<Array<Nullable<Jsonb>>, _>(self.finished.iter().map(|step| step.input.clone()).collect::<Vec<_>>())
-        .bind::<Array<Nullable<Timestamptz>>, _>(self.finished.iter().map(|step| step.reached_at).collect::<Vec<_>>())
+        .bind::<Array<Timestamptz>, _>(
+            self.finished.iter().map(|step| step.reached_at.unwrap_or(tx.now())).collect::<Vec<_>>(),
+        )
         .bind::<Array<SmallInt>, _>((0..=i16::MAX).take(self.finished.len()).collect::<Vec<_>>());
         Prepared(query).execute(&mut tx.conn()).await?;
         Ok(())
@@ -307,26 +374,10 @@ fn observe(settled: &Settled, now: Time) {
     metrics::histogram!("cardwire_flow_step_delay_seconds", "lane" => lane).record(late);
 }
 
-/// Writes the runs that changed. A run in the middle of a chain has as many open steps as before and is left alone.
-async fn write_runs_in(
-    tx: &Tx,
-    env: EnvId,
-    round: &Round<'_>,
-    tallies: &HashMap<RunId, Tally>,
-    over: &[(&Run, RunStatus)],
-) -> Result<()> {
-    let over: HashMap<RunId, RunStatus> = over.iter().map(|(run, status)| (run.id, *status)).collect();
-    let changed = tallies.iter().filter(|(id, tally)| {
-        let run = &round.runs[*id];
-        run.status == RunStatus::Running
-            && (over.contains_key(id) || tally.open != run.open_steps || tally.failed != run.failed_steps)
-    });
-    let changed: Vec<(&RunId, &Tally)> = changed.collect();
-    if changed.is_empty() {
+async fn update_runs_in(tx: &Tx, env: EnvId, changes: &[Change]) -> Result<()> {
+    if changes.is_empty() {
         return Ok(());
     }
-    let status = |id: &RunId| over.get(id).copied().unwrap_or(RunStatus::Running);
-    let finished = |id: &RunId| over.contains_key(id).then_some(tx.now());
     let query = sql_query(
         "UPDATE runs SET status = changed.status, open_steps = changed.open_steps,
                 failed_steps = changed.failed_steps, finished_at = changed.finished_at
@@ -335,13 +386,13 @@ async fn write_runs_in(
          WHERE runs.environment_id = $1 AND runs.id = changed.id",
     )
     .bind::<SqlUuid, _>(env)
-    .bind::<Array<SqlUuid>, _>(changed.iter().map(|(id, _)| **id).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(changed.iter().map(|(id, _)| status(id).word()).collect::<Vec<_>>())
-    .bind::<Array<Integer>, _>(
-        changed.iter().map(|(_, tally)| if tally.ended { 0 } else { tally.open }).collect::<Vec<_>>(),
-    )
-    .bind::<Array<Integer>, _>(changed.iter().map(|(_, tally)| tally.failed).collect::<Vec<_>>())
-    .bind::<Array<Nullable<Timestamptz>>, _>(changed.iter().map(|(id, _)| finished(id)).collect::<Vec<_>>());
+    .bind::<Array<SqlUuid>, _>(changes.iter().map(|change| change.run).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(changes.iter().map(|change| change.status.word()).collect::<Vec<_>>())
+    .bind::<Array<Integer>, _>(changes.iter().map(|change| change.open_steps).collect::<Vec<_>>())
+    .bind::<Array<Integer>, _>(changes.iter().map(|change| change.failed_steps).collect::<Vec<_>>())
+    .bind::<Array<Nullable<Timestamptz>>, _>(
+        changes.iter().map(|change| change.finished_at(tx.now())).collect::<Vec<_>>(),
+    );
     Prepared(query).execute(&mut tx.conn()).await?;
     Ok(())
 }

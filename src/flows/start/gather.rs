@@ -13,11 +13,11 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::{Asked, Caller, Mode, StartRequest, Started, together_in};
+use super::{Asked, Caller, Mode, StartRequest, Started, begin};
 use crate::app::App;
 use crate::error::{Code, Error, Result};
 use crate::events::TriggerSource;
-use crate::ids::{EnvId, FlowId, InvocationId};
+use crate::ids::{EnvId, FlowId};
 
 /// The most customers of a request that is started together with others, and of all requests of a transaction.
 pub(super) const MOST_CUSTOMERS: usize = 20;
@@ -64,14 +64,9 @@ pub(super) async fn start(
     app: &App,
     env: EnvId,
     flow: FlowId,
-    mut request: StartRequest,
+    request: StartRequest,
     caller: Caller,
 ) -> Result<Started> {
-    // A request that is tried again on its own is the same request.
-    for entry in &mut request.entries {
-        let fresh = || app.ids().make::<InvocationId>(app.clock().now()).to_string();
-        entry.invocation.get_or_insert_with(fresh);
-    }
     let (answer, answered) = oneshot::channel();
     let line = Line { env, flow, source: caller.source };
     if let Some(turn) = app.gathering().wait(line, Waiting { request, address: caller.address, answer })? {
@@ -172,7 +167,7 @@ async fn commit(app: &App, line: Line, group: &[Waiting]) -> Result<Vec<Started>
     let caller = Caller { mode: Mode::Live, source: line.source, address: None, trigger: None };
     let asked: Vec<Asked<'_>> =
         group.iter().map(|waiting| Asked { request: &waiting.request, address: waiting.address }).collect();
-    app.transact(async |tx| together_in(tx, line.env, line.flow, &asked, caller).await).await
+    begin(app, line.env, line.flow, &asked, caller).await
 }
 
 impl Waiting {

@@ -27,67 +27,69 @@ struct Begun {
     run_id: RunId,
 }
 
-/// Inserts runs with their first tokens and gives those whose invocation is new. A first step that goes along with the
-/// start gets no token here.
+/// Claims the invocations of runs, and gives the runs whose invocation is new.
 ///
 /// Rows are inserted in the order of the key, so that two requests with the same invocations wait for each other
 /// and do not deadlock.
-pub(super) async fn runs_in(
+pub(super) async fn invocations_in(
     tx: &mut Tx,
     env: EnvId,
     launch: &Launch,
     runs: &[(Run, usize)],
-    lane: impl Fn(usize) -> i16,
 ) -> Result<HashSet<RunId>> {
     if runs.is_empty() {
         return Ok(HashSet::new());
     }
-    let column = |part: fn(&Run) -> uuid::Uuid| runs.iter().map(|(run, _)| part(run)).collect::<Vec<_>>();
-    let queued = launch.graph.roots().filter(|step| !step.action.goes_along());
-    let keys: Vec<&str> = queued.map(|step| step.key.as_str()).collect();
+    let mut runs: Vec<&Run> = runs.iter().map(|(run, _)| run).collect();
+    runs.sort_by_key(|run| (&run.invocation, run.customer_id));
     let query = sql_query(
-        "WITH wanted AS (
-             SELECT * FROM UNNEST($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::uuid[], $6::jsonb[], $16::int2[],
-                                  $11::uuid[], $14::int2[])
-                 WITH ORDINALITY AS wanted (run_id, customer_id, user_id, invocation, lifecycle_id, variables, hops,
-                                            batch_id, lane, place)
-         ), fresh AS (
-             INSERT INTO invocations (environment_id, flow_id, is_test, invocation, customer_id, run_id)
-             SELECT $7, $8, $9, invocation, customer_id, run_id FROM wanted
-             ORDER BY invocation COLLATE \"C\", customer_id, place
-             ON CONFLICT DO NOTHING RETURNING run_id
-         ), begun AS (
-             INSERT INTO runs (environment_id, id, flow_id, flow_version, lifecycle_id, batch_id, customer_id, user_id,
-                               invocation, is_test, hops, status, open_steps, variables, started_at)
-             SELECT $7, run_id, $8, $10, lifecycle_id, batch_id, customer_id, user_id,
-                    invocation, $9, hops, 'running', $12, variables, $13
-             FROM wanted JOIN fresh USING (run_id)
-         ), queued AS (
-             INSERT INTO tokens (environment_id, run_id, step_key, status, lane, wake_at)
-             SELECT $7, run_id, step_key, 'ready', lane, $13
-             FROM wanted JOIN fresh USING (run_id) CROSS JOIN UNNEST($15::text[]) AS step_key
-         )
-         SELECT run_id FROM fresh",
+        "INSERT INTO invocations (environment_id, flow_id, is_test, invocation, customer_id, run_id)
+         SELECT $1, $2, $3, UNNEST($4::text[]), UNNEST($5::uuid[]), UNNEST($6::uuid[])
+         ON CONFLICT DO NOTHING RETURNING run_id",
     )
-    .bind::<Array<SqlUuid>, _>(column(|run| crate::ids::Id::uuid(run.id)))
-    .bind::<Array<SqlUuid>, _>(column(|run| crate::ids::Id::uuid(run.customer_id)))
-    .bind::<Array<Text>, _>(runs.iter().map(|(run, _)| run.user_id.as_str()).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(runs.iter().map(|(run, _)| run.invocation.as_str()).collect::<Vec<_>>())
-    .bind::<Array<SqlUuid>, _>(column(|run| crate::ids::Id::uuid(run.lifecycle_id)))
-    .bind::<Array<Nullable<Jsonb>>, _>(runs.iter().map(|(run, _)| run.variables.clone()).collect::<Vec<_>>())
     .bind::<SqlUuid, _>(env)
     .bind::<SqlUuid, _>(launch.flow.id)
     .bind::<Bool, _>(launch.caller.mode == Mode::Test)
-    .bind::<Integer, _>(launch.version)
-    .bind::<Array<SqlUuid>, _>(column(|run| crate::ids::Id::uuid(run.batch_id)))
-    .bind::<Integer, _>(launch.open_steps())
-    .bind::<Timestamptz, _>(tx.now())
-    .bind::<Array<SmallInt>, _>(runs.iter().map(|(_, place)| lane(*place)).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(keys)
-    .bind::<Array<SmallInt>, _>(runs.iter().map(|(run, _)| run.hops).collect::<Vec<_>>());
+    .bind::<Array<Text>, _>(runs.iter().map(|run| run.invocation.as_str()).collect::<Vec<_>>())
+    .bind::<Array<SqlUuid>, _>(runs.iter().map(|run| run.customer_id).collect::<Vec<_>>())
+    .bind::<Array<SqlUuid>, _>(runs.iter().map(|run| run.id).collect::<Vec<_>>());
     let begun: Vec<Begun> = Prepared(query).load(&mut tx.conn()).await?;
     metrics::counter!("cardwire_flow_runs_total", "state" => "started").increment(begun.len() as u64);
     Ok(begun.into_iter().map(|begun| begun.run_id).collect())
+}
+
+/// Inserts runs as they are when their first steps are done.
+pub(super) async fn runs_in(tx: &mut Tx, env: EnvId, launch: &Launch, runs: &[Run]) -> Result<()> {
+    if runs.is_empty() {
+        return Ok(());
+    }
+    let query = sql_query(
+        "INSERT INTO runs (environment_id, flow_id, flow_version, is_test, started_at, id, lifecycle_id, batch_id,
+                           customer_id, user_id, invocation, hops, status, open_steps, failed_steps, variables,
+                           finished_at)
+         SELECT $1, $2, $3, $4, $5, UNNEST($6::uuid[]), UNNEST($7::uuid[]), UNNEST($8::uuid[]), UNNEST($9::uuid[]),
+                UNNEST($10::text[]), UNNEST($11::text[]), UNNEST($12::int2[]), UNNEST($13::text[]), UNNEST($14::int4[]),
+                UNNEST($15::int4[]), UNNEST($16::jsonb[]), UNNEST($17::timestamptz[])",
+    )
+    .bind::<SqlUuid, _>(env)
+    .bind::<SqlUuid, _>(launch.flow.id)
+    .bind::<Integer, _>(launch.version)
+    .bind::<Bool, _>(launch.caller.mode == Mode::Test)
+    .bind::<Timestamptz, _>(tx.now())
+    .bind::<Array<SqlUuid>, _>(runs.iter().map(|run| run.id).collect::<Vec<_>>())
+    .bind::<Array<SqlUuid>, _>(runs.iter().map(|run| run.lifecycle_id).collect::<Vec<_>>())
+    .bind::<Array<SqlUuid>, _>(runs.iter().map(|run| run.batch_id).collect::<Vec<_>>())
+    .bind::<Array<SqlUuid>, _>(runs.iter().map(|run| run.customer_id).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(runs.iter().map(|run| run.user_id.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(runs.iter().map(|run| run.invocation.as_str()).collect::<Vec<_>>())
+    .bind::<Array<SmallInt>, _>(runs.iter().map(|run| run.hops).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(runs.iter().map(|run| run.status.word()).collect::<Vec<_>>())
+    .bind::<Array<Integer>, _>(runs.iter().map(|run| run.open_steps).collect::<Vec<_>>())
+    .bind::<Array<Integer>, _>(runs.iter().map(|run| run.failed_steps).collect::<Vec<_>>())
+    .bind::<Array<Nullable<Jsonb>>, _>(runs.iter().map(|run| run.variables.as_ref()).collect::<Vec<_>>())
+    .bind::<Array<Nullable<Timestamptz>>, _>(runs.iter().map(|run| run.finished_at).collect::<Vec<_>>());
+    Prepared(query).execute(&mut tx.conn()).await?;
+    Ok(())
 }
 
 /// Requests, what they resolved to, and the runs that began with the places of their entries.
@@ -172,7 +174,7 @@ async fn starts_in(tx: &Tx, env: EnvId, begun: &[(Run, usize)], requests: &Reque
     let starts = first.iter().map(|run| requests.start(run)).collect::<Result<Vec<_>>>()?;
     let query = sql_query(
         "INSERT INTO starts (environment_id, batch_id, lifecycle_id, invocation, payload, variables)
-         SELECT $1, * FROM UNNEST($2::uuid[], $3::uuid[], $4::text[], $5::jsonb[], $6::jsonb[])",
+         SELECT $1, UNNEST($2::uuid[]), UNNEST($3::uuid[]), UNNEST($4::text[]), UNNEST($5::jsonb[]), UNNEST($6::jsonb[])",
     )
     .bind::<SqlUuid, _>(env)
     .bind::<Array<SqlUuid>, _>(first.iter().map(|run| run.batch_id).collect::<Vec<_>>())

@@ -14,7 +14,7 @@ use crate::app::App;
 use crate::clock::{Time, zone};
 use crate::db::Prepared;
 use crate::error::{Result, Violations};
-use crate::events::consumer::{Consumer, Fact, Place, Position};
+use crate::events::consumer::{Consumer, Fact, Place};
 use crate::events::kind;
 use crate::flows::condition::Condition;
 use crate::ids::{EnvId, EventId, FlowId, TemplateId, TriggerId};
@@ -22,8 +22,6 @@ use crate::realtime::{Announcement, Work};
 
 /// Events that one transaction passes.
 const BATCH: i64 = 2_000;
-/// Events that are passed at once where no trigger is live.
-const MOST_PASSED: i64 = 20_000;
 
 /// The worker.
 pub struct Matcher;
@@ -36,10 +34,10 @@ impl Consumer for Matcher {
     async fn pass(&self, app: &App, place: &mut Place) -> Result<bool> {
         let conn = app.read_record().await?;
         let now = app.clock().now();
-        if let Some(unasked) = unasked(&conn, place, now).await? {
+        if let Some(unasked) = place.unasked(&conn, now, NOBODY).await? {
             drop(conn);
-            place.pass(app, unasked.last).await?;
-            return Ok(unasked.full);
+            place.pass(app, unasked).await?;
+            return Ok(false);
         }
         // Conditions are asked outside the transaction: events below a place never change.
         let facts = place.read(&conn, now, BATCH).await?;
@@ -59,38 +57,8 @@ impl Consumer for Matcher {
     }
 }
 
-/// Events about which no trigger need be asked.
-#[derive(QueryableByName)]
-struct Unasked {
-    #[diesel(embed)]
-    last: Position,
-    /// There are as many as are passed at once.
-    #[diesel(sql_type = Bool)]
-    full: bool,
-}
-
-/// What was recorded while there is no live trigger that could fire. `None`: there is one, or nothing to pass.
-///
-/// One statement sees both: a trigger that it does not see goes live in a transaction that is not over, and fires for
-/// later ones only.
-async fn unasked(conn: &AsyncPgConnection, place: &Place, now: Time) -> Result<Option<Unasked>> {
-    let after = place.position();
-    let query = sql_query(
-        "WITH passed AS (
-             SELECT xid, id FROM events
-             WHERE (xid, id) > ($1, $2) AND xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint
-                 AND received_at >= $4
-             ORDER BY xid, id LIMIT $3)
-         SELECT xid, id AS event_id, (SELECT count(*) = $3 FROM passed) AS full FROM passed
-         WHERE NOT EXISTS (SELECT FROM triggers WHERE kind = 'event' AND mode = 'live')
-         ORDER BY xid DESC, id DESC LIMIT 1",
-    )
-    .bind::<BigInt, _>(after.xid)
-    .bind::<SqlUuid, _>(after.event_id)
-    .bind::<BigInt, _>(MOST_PASSED)
-    .bind::<Timestamptz, _>(place.since(now));
-    Ok(Prepared(query).get_result(&mut &*conn).await.optional()?)
-}
+/// No trigger could fire.
+const NOBODY: &str = "NOT EXISTS (SELECT FROM triggers WHERE kind = 'event' AND mode = 'live')";
 
 /// An event trigger as far as matching asks.
 #[derive(Clone, Debug, QueryableByName)]

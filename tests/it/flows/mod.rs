@@ -1,5 +1,6 @@
 //! Flows through REST and GraphQL: starting, running, waiting, stopping, and the life of definitions.
 
+mod along;
 mod bulk;
 mod engine;
 mod lanes;

@@ -1,0 +1,3 @@
+ALTER TABLE cards ALTER COLUMN definition TYPE jsonb USING definition::text::jsonb;
+
+DROP INDEX events_in_use_idx;

@@ -1,0 +1,168 @@
+//! Steps that are executed together: with the request that starts a run, and with the step before them.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::stage::{Stage, entry, offer, send, wait};
+
+/// A card, a decision by `amount`, and another card.
+fn chain(template: &str) -> Value {
+    let some = json!([{ "path": "some", "if": { "value": "variables.amount", "op": "gte", "to": 10 } }]);
+    let mut thanks = send("thanks", "choose", template);
+    thanks["path"] = json!("some");
+    json!({
+        "variables": [{ "name": "amount", "type": "number", "required": true }],
+        "steps": [
+            send("offer", "start", template),
+            { "key": "choose", "parent": "offer", "type": "branch", "config": { "conditions": some } },
+            thanks,
+        ]
+    })
+}
+
+const CARDS: &str = "SELECT user_id || ' ' || step_key AS value FROM cards ORDER BY 1";
+const TOKENS: &str = "SELECT status || ' ' || step_key AS value FROM tokens ORDER BY 1";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cards_are_there_when_a_start_is_answered() {
+    let stage = Stage::set().await;
+    let flow = stage.flow(chain(&stage.template)).await;
+    assert_eq!(stage.start(&flow, json!([entry("x", &json!("a"))])).await, ["accepted 1 0 0 0"]);
+    assert_eq!(stage.column(CARDS).await, ["a offer", "a thanks"]);
+    assert_eq!(stage.column(TOKENS).await, [""; 0]);
+    assert_eq!(stage.column("SELECT status AS value FROM runs").await, ["completed"]);
+    let changes = "SELECT head.version || ' ' || count(*) AS value FROM feed_heads AS head
+        JOIN feed_changes AS change USING (environment_id, customer_id, version) GROUP BY head.version";
+    assert_eq!(stage.column(changes).await, ["1 2"], "both come to the feed in one step");
+    let told = "SELECT name || COALESCE(' ' || (payload::json #>> '{properties,stepKey}'), '') AS value
+        FROM events ORDER BY xid, id";
+    assert_eq!(
+        stage.column(told).await,
+        [
+            "action-flow-started",
+            "card-published",
+            "action-flow-step-completed offer",
+            "action-flow-step-completed choose",
+            "card-published",
+            "action-flow-step-completed thanks",
+            "action-flow-completed",
+        ],
+        "events are in the order in which things happened"
+    );
+    let again = json!([entry("x", &json!(["a", "b"]))]);
+    assert_eq!(stage.start(&flow, again).await, ["accepted 1 1 0 0"]);
+    assert_eq!(stage.column(CARDS).await, ["a offer", "a thanks", "b offer", "b thanks"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn crowds_wait_behind_others() {
+    let stage = Stage::set().await;
+    let flow = stage.flow(chain(&stage.template)).await;
+    let crowd: Vec<String> = (0..101).map(|n| format!("user-{n:03}")).collect();
+    stage.start(&flow, json!([entry("crowd", &json!(crowd))])).await;
+    assert_eq!(stage.column(CARDS).await, [""; 0]);
+    let lanes = "SELECT lane || ' ' || step_key || ' ' || count(*) AS value FROM tokens GROUP BY lane, step_key";
+    assert_eq!(stage.column(lanes).await, ["3 offer 101"]);
+    stage.start(&flow, json!([entry("some", &json!(crowd[..100]))])).await;
+    assert_eq!(stage.column(CARDS).await.len(), 200, "a hundred are no crowd");
+    stage.test.settle().await;
+    assert_eq!(stage.column(CARDS).await.len(), 402);
+    assert_eq!(stage.column("SELECT DISTINCT status AS value FROM runs").await, ["completed"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_round_makes_so_many_cards_and_leaves_the_rest_to_the_next() {
+    let stage = Stage::set().await;
+    // A hundred runs of five cards after each other: more than one transaction makes.
+    let mut steps = vec![send("card-0", "start", &stage.template)];
+    for n in 1..5 {
+        steps.push(send(&format!("card-{n}"), &format!("card-{}", n - 1), &stage.template));
+    }
+    let mut definition = chain(&stage.template);
+    definition["steps"] = json!(steps);
+    let flow = stage.flow(definition).await;
+    let some: Vec<String> = (0..100).map(|n| format!("user-{n:03}")).collect();
+    stage.start(&flow, json!([entry("some", &json!(some))])).await;
+    assert_eq!(stage.column(CARDS).await.len(), 400);
+    assert_eq!(stage.column(TOKENS).await.len(), 100);
+    stage.test.settle().await;
+    assert_eq!(stage.column(CARDS).await.len(), 500);
+    assert_eq!(stage.column("SELECT DISTINCT status AS value FROM runs").await, ["completed"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_whose_card_breaks_begins_without_it() {
+    let stage = Stage::set().await;
+    let flow = stage.flow(offer(&stage.template)).await;
+    // Content that nothing can read stands for any defect of ours.
+    let breaking = "WITH broken AS (
+            UPDATE card_template_versions SET content = '7', digest = decode(repeat('ab', 32), 'hex')
+            RETURNING template_id) SELECT template_id::text AS value FROM broken";
+    let content = stage.column("SELECT content::text AS value FROM card_template_versions").await.remove(0);
+    stage.column(breaking).await;
+    assert_eq!(stage.start(&flow, json!([entry("x", &json!("a"))])).await, ["accepted 1 0 0 0"]);
+    assert_eq!(stage.column(TOKENS).await, ["ready offer"]);
+    let many: Vec<String> = (0..30).map(|n| format!("user-{n}")).collect();
+    assert_eq!(stage.start(&flow, json!([entry("y", &json!(many))])).await, ["accepted 30 0 0 0"]);
+    let mending = format!(
+        "WITH mended AS (
+            UPDATE card_template_versions SET content = $json${content}$json$, digest = decode(repeat('cd', 32), 'hex')
+            RETURNING template_id) SELECT template_id::text AS value FROM mended"
+    );
+    stage.column(&mending).await;
+    stage.test.settle().await;
+    assert_eq!(stage.column(CARDS).await.len(), 31);
+    assert_eq!(stage.column("SELECT DISTINCT status AS value FROM runs").await, ["completed"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_is_cut_off_anywhere_leaves_nothing_half() {
+    let stage = Stage::set().await;
+    let flow = stage.flow(chain(&stage.template)).await;
+    let some: Vec<String> = (0..25).map(|n| format!("user-{n}")).collect();
+    for n in 0..20_u64 {
+        let invocation = n.to_string();
+        let entries = json!([entry(&invocation, &json!(some))]);
+        // The caller hangs up, wherever the start is by then, and asks again.
+        let cut = Duration::from_millis(2 * n);
+        let _ = tokio::time::timeout(cut, stage.start(&flow, entries.clone())).await;
+        let begun = stage.start(&flow, entries).await.remove(0);
+        assert!(["accepted 25 0 0 0", "duplicate 0 25 0 0"].contains(&begun.as_str()), "{begun}");
+    }
+    stage.test.settle().await;
+    assert_eq!(stage.column(CARDS).await.len(), 20 * 25 * 2);
+    assert_eq!(stage.events().await["action-flow-completed"], 20 * 25);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_comes_by_a_step_again_keeps_its_card() {
+    let stage = Stage::set().await;
+    let amount = json!([{ "name": "amount", "type": "number" }]);
+    let steps = json!([send("offer", "start", &stage.template), wait("rest", "offer", "PT10M")]);
+    let flow = stage.flow(json!({ "variables": amount, "steps": steps })).await;
+    stage.start(&flow, json!([entry("moved", &json!("a"))])).await;
+    stage.test.settle().await;
+    let turned = json!([
+        wait("rest", "start", "PT10M"),
+        send("offer", "rest", &stage.template),
+        send("thanks", "offer", &stage.template),
+    ]);
+    stage
+        .graphql(
+            "mutation($id: ID!, $definition: JSONObject!) {
+                updateFlow(input: { id: $id, definition: $definition }) { flow { id } } }",
+            json!({ "id": flow, "definition": { "variables": amount, "steps": turned } }),
+        )
+        .await;
+    stage
+        .graphql(
+            "mutation($id: ID!) { publishFlow(input: { flowId: $id, runsInProgress: MOVE }) { version } }",
+            json!({ "id": flow }),
+        )
+        .await;
+    stage.test.settle().await;
+    stage.test.advance(Duration::from_secs(600)).await;
+    assert_eq!(stage.column(CARDS).await, ["a offer", "a thanks"]);
+    assert_eq!(stage.column("SELECT flow_version || ' ' || status AS value FROM runs").await, ["2 completed"]);
+}
