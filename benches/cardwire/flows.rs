@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
 use crate::floor;
@@ -24,9 +25,9 @@ const KNOWN: u64 = 50;
 pub async fn run(subject: &Subject, report: &mut Report) {
     report.section(
         "Flows",
-        "A run of the chain sends a card, branches on a variable and sends another card; every step is durable before \
-         the next begins (the branch with the card before it), and the card, its event and its feed are written with \
-         it. The peer runs the same chain as a DBOS workflow \
+        "A run of the chain sends a card, branches on a variable and sends another card; nothing of it is seen before it \
+         is on disk, and the three steps, their cards, events and feed are written in one transaction with the start. \
+         Starts come with 100 customers in a request from 16 connections. The peer runs the same chain as a DBOS workflow \
          of three steps with 64 at once, whose cards are rows of one table, on the same Postgres. The floor inserts the \
          rows that those runs left into empty tables with the same indexes, from tables beside them, 200 runs in a \
          transaction on two connections: it begins with the finished rows, and never deletes or changes one. Accepted are starts of a flow that \
@@ -142,7 +143,7 @@ impl<'a> Bench<'a> {
 
     async fn start(&self, flow: &str, customers: &[String]) {
         let url = self.subject.path(&format!("action-flow/{flow}/start"));
-        for chunk in customers.chunks(100) {
+        let send = async |chunk: &[String]| {
             let entry = |customer: &String| {
                 json!({ "target": { "type": "user", "targetUserIds": customer },
                     "payload": { "variables": { "amount": "12" } } })
@@ -151,7 +152,8 @@ impl<'a> Bench<'a> {
             let request = self.subject.http.post(&url).bearer_auth(&self.events).json(&json!({ "flows": flows }));
             let answer = request.send().await.unwrap();
             assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
-        }
+        };
+        stream::iter(customers.chunks(100)).for_each_concurrent(16, send).await;
     }
 
     /// Runs of the chain a second, from the first request to the last step.

@@ -347,16 +347,15 @@ async fn slow_and_fast_writers_lose_nothing() {
     });
     let fast = async {
         held.await.unwrap();
-        // These commit at once: another customer's feed is not held up once it is made, and this one's waits.
-        for _ in 0..3 {
+        // These make their cards with the start, and wait for the feed.
+        let start = |_| async {
             let body = json!({ "flows": [{ "target": { "type": "user", "targetUserIds": "ana" },
                 "payload": { "variables": { "amount": "12" } } }] });
             let path = storm.world.path(&format!("action-flow/{}/start", storm.world.flow));
             storm.world.test.client.call(&storm.world.events, "POST", &path, body).await.data();
-        }
-        let settling = storm.world.test.settle();
+        };
+        let starting = futures_util::future::join_all((0..3).map(start));
         let releasing = async {
-            // The engine waits for the lock now.
             crate::support::until_async("somebody waits for the feed", async || {
                 let waiting = "SELECT count(*)::text AS value FROM pg_stat_activity
                     WHERE datname = current_database() AND wait_event_type = 'Lock'";
@@ -365,7 +364,8 @@ async fn slow_and_fast_writers_lose_nothing() {
             .await;
             release.send(()).unwrap();
         };
-        tokio::join!(settling, releasing);
+        tokio::join!(starting, releasing);
+        storm.world.test.settle().await;
     };
     let (slow, ()) = tokio::join!(slow, fast);
     slow.unwrap();

@@ -79,6 +79,7 @@ async fn a_run_that_moves_has_the_variables_of_the_new_version() {
     let seen = stage.graphql(PREVIEW, json!({ "id": flow })).await["flowPublishPreview"].clone();
     assert_eq!(seen["strandedRuns"], 0);
     stage.graphql(PUBLISH, json!({ "id": flow, "how": "MOVE" })).await;
+    stage.test.settle().await;
     stage.test.advance(Duration::from_secs(600)).await;
     let cards =
         "SELECT flow_version || ' ' || (definition #>> '{topCard,elements,0,attributes,text}') AS value FROM cards";

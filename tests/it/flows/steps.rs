@@ -131,7 +131,8 @@ async fn a_flow_that_begins_with_a_decision_has_made_it_when_it_is_started() {
     assert_eq!(world.test.client.call(&world.events, "POST", &path, body).await.status, 200);
 
     let open = "SELECT step_key || ' ' || status AS value FROM tokens ORDER BY step_key";
-    assert_eq!(world.test.column(open).await, ["offer ready", "pause waiting"]);
+    assert_eq!(world.test.column(open).await, ["pause waiting"]);
+    assert_eq!(world.test.column("SELECT step_key AS value FROM cards").await, ["offer"]);
     let listed = "query($env: ID!) { flowRuns(environmentId: $env) { nodes { status steps { key path } } } }";
     let listed = world.ask(listed, json!({ "env": world.env })).await;
     let run = &listed["flowRuns"]["nodes"][0];
@@ -143,6 +144,7 @@ async fn a_flow_that_begins_with_a_decision_has_made_it_when_it_is_started() {
         world.test.events().await.iter().filter(|name| name.starts_with("action-flow")).collect::<Vec<_>>(),
         [
             "action-flow-started",
+            "action-flow-step-completed",
             "action-flow-step-completed",
             "action-flow-step-completed",
             "action-flow-step-completed"
