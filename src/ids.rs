@@ -1,7 +1,6 @@
 //! Typed identifiers: TypeIDs outside, bare UUIDv7 in Postgres, one door to randomness.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use diesel::deserialize::{self, FromSql, FromSqlRow};
 use diesel::expression::AsExpression;
@@ -163,9 +162,19 @@ id! {
 #[derive(Clone)]
 pub struct Ids {
     source: Source,
-    /// How many ids were made: those of one instant sort in the order of their making, whatever is made between them.
-    made: Arc<AtomicU32>,
+    count: Arc<Mutex<Count>>,
 }
+
+/// How many ids were made since an instant: those of one instant sort in the order of their making, whatever is made
+/// between them. It begins anew with a minute, longer than anybody makes ids of one instant.
+#[derive(Default)]
+struct Count {
+    since: u64,
+    made: u32,
+}
+
+/// The milliseconds for which ids are counted.
+const COUNTED: u64 = 60_000;
 
 #[derive(Clone)]
 enum Source {
@@ -175,12 +184,12 @@ enum Source {
 
 impl Ids {
     pub fn random() -> Ids {
-        Ids { source: Source::Random, made: Arc::default() }
+        Ids { source: Source::Random, count: Arc::default() }
     }
 
     pub fn seeded(seed: u64) -> Ids {
         let rng = Arc::new(Mutex::new(StdRng::seed_from_u64(seed)));
-        Ids { source: Source::Seeded(rng), made: Arc::default() }
+        Ids { source: Source::Seeded(rng), count: Arc::default() }
     }
 
     /// A new id that sorts by `now`, and after those made before it in the same millisecond.
@@ -188,12 +197,19 @@ impl Ids {
         let millis = u64::try_from(now.as_millisecond()).unwrap_or(0);
         let mut bytes = self.bytes::<10>();
         // The 26 bits that follow the time and the version hold the count; 48 random bits remain.
-        let count = self.made.fetch_add(1, Ordering::Relaxed) & 0x03ff_ffff;
+        let count = self.count(millis);
         let [_, a, b, c] = (count & 0x3fff).to_be_bytes();
         let [_, _, high, low] = (count >> 14).to_be_bytes();
         debug_assert_eq!(a, 0, "fourteen bits fit two bytes");
         (bytes[0], bytes[1], bytes[2], bytes[3]) = (high, low, b, c);
         T::from_uuid(uuid::Builder::from_unix_timestamp_millis(millis, &bytes).into_uuid())
+    }
+
+    fn count(&self, millis: u64) -> u32 {
+        let mut count = self.count.lock();
+        let begins = millis >= count.since + COUNTED;
+        *count = if begins { Count { since: millis, made: 0 } } else { Count { made: count.made + 1, ..*count } };
+        count.made & 0x03ff_ffff
     }
 
     /// A new id that nobody can guess.

@@ -23,7 +23,7 @@ pub const LIVE: &str = "live";
 pub const CORE_FIELDS: [&str; 8] = ["external_id", "name", "email", "phone", "city", "region", "country", "timezone"];
 
 /// A person who receives cards.
-#[derive(Clone, Debug, Queryable, Selectable, QueryableByName)]
+#[derive(Clone, Debug, Queryable, Selectable)]
 #[diesel(table_name = customers, check_for_backend(diesel::pg::Pg))]
 pub struct Customer {
     pub environment_id: EnvId,

@@ -11,7 +11,7 @@ pub struct StoredJson(pub Box<RawValue>);
 
 impl StoredJson {
     /// The text of a `jsonb` value.
-    pub fn text<'a>(value: &'a PgValue<'_>) -> deserialize::Result<&'a [u8]> {
+    fn text<'a>(value: &'a PgValue<'_>) -> deserialize::Result<&'a [u8]> {
         // The binary form is a version byte, always 1, and the text.
         Ok(value.as_bytes().strip_prefix(&[1]).ok_or("unknown version of jsonb")?)
     }

@@ -222,7 +222,8 @@ impl Place {
     /// Where the place may go if there are events, and nobody whom they could concern: `nobody` is a condition. They
     /// need not be read then.
     ///
-    /// One statement sees both: whoever it does not see comes with a transaction that is not over, and wants later ones.
+    /// One statement sees both. Whoever it does not see comes with a transaction that is not over, and wants later ones;
+    /// what happens in such a transaction lies behind the place.
     pub async fn unasked(&self, conn: &AsyncPgConnection, now: Time, nobody: &'static str) -> Result<Option<Position>> {
         let query = format!(
             "SELECT horizon.xid FROM (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS xid) AS horizon

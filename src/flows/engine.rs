@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 
-use self::advance::Advance;
+use self::advance::{Advance, Room};
 use self::claim::{Claim, Token};
 use crate::app::App;
 use crate::db::Tx;
@@ -127,9 +127,10 @@ async fn advance_in(tx: &mut Tx, claim: Claim<'_>) -> Result<Found> {
         return Ok(Found::Nothing);
     }
     let mut found = Found::Held;
-    let mut kind = None;
+    // A step that is tried on its own breaks on its own: those behind it are left to later rounds.
+    let mut room = if matches!(claim, Claim::One(_)) { Room::for_due_steps() } else { Room::default() };
     for (env, tokens) in by_environment(tokens) {
-        if advance_environment_in(tx, env, tokens, &mut kind).await? {
+        if advance_environment_in(tx, env, tokens, &mut room).await? {
             found = Found::Moved;
         }
     }
@@ -146,12 +147,7 @@ fn by_environment(tokens: Vec<Token>) -> BTreeMap<EnvId, Vec<Token>> {
 }
 
 /// Executes the tokens of one environment. Gives false when all of their runs were held by others.
-async fn advance_environment_in(
-    tx: &mut Tx,
-    env: EnvId,
-    mut tokens: Vec<Token>,
-    kind: &mut Option<execute::Kind>,
-) -> Result<bool> {
+async fn advance_environment_in(tx: &mut Tx, env: EnvId, mut tokens: Vec<Token>, room: &mut Room) -> Result<bool> {
     let runs = claim::lock_runs(tx.conn(), env, &tokens).await?;
     tokens.retain(|token| runs.contains_key(&token.run_id));
     if tokens.is_empty() {
@@ -159,10 +155,10 @@ async fn advance_environment_in(
     }
     let mut world = load::World::load(tx.conn(), env, runs).await?;
     world.look_back(tx.conn(), env, &tokens).await?;
-    let mut advance = Advance::new(*kind);
+    let mut advance = Advance::new(*room);
     execute::all_in(tx, env, &world, tokens, &mut advance).await?;
     onward::go_on(tx, env, &mut world, &mut advance)?;
-    *kind = advance.kind;
+    *room = advance.room;
     settle::advance_in(tx, env, &world, advance).await?;
     Ok(true)
 }

@@ -22,7 +22,7 @@ use crate::events::names;
 use crate::ids::{CardId, EnvId};
 use crate::realtime::{Announcement, Work};
 
-/// Events that one transaction passes.
+/// Events of cards in use that one transaction passes.
 const BATCH: i64 = 5_000;
 
 /// Something that was done to a card.

@@ -1,4 +1,4 @@
-//! Starting a flow: a request becomes runs, each with its first tokens, in one transaction.
+//! Starting a flow: a request becomes runs that have taken their first steps, in one transaction.
 //!
 //! The number of statements does not depend on the number of entries or customers, nor on that of the requests that
 //! are started together ([`gather`]). Two requests with the same invocation meet at the primary key of `invocations`:
@@ -194,7 +194,11 @@ async fn together_in(
         lanes: parts.iter().map(|part| (part.batch, part.lane)).collect(),
         reach,
     };
-    let runs = enter_in(tx, env, &launch.graph, entering).await?;
+    // Whatever breaks in a step is a defect, and no fault of the request.
+    let runs = enter_in(tx, env, &launch.graph, entering).await.map_err(|error| match error.code() {
+        Code::Unavailable => error,
+        _ => Error::internal(error),
+    })?;
     insert::runs_in(tx, env, &launch, &runs).await?;
     let mut outcomes = outcomes.into_iter();
     let answers = asked.iter().zip(parts).map(|(asked, part)| {

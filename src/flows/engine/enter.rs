@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::advance::Advance;
+use super::advance::{Advance, Room};
 use super::claim::Token;
 use super::load::{Requests, World};
 use super::onward;
@@ -51,8 +51,8 @@ pub(in crate::flows) async fn enter_in(
     }
     let mut world = World::of_beginning(tx.conn(), env, runs, requests, graph, customers, reach).await?;
     let mut advance = match reach {
-        Reach::Cards => Advance::new(None),
-        Reach::Decisions => Advance::without_cards(),
+        Reach::Cards => Advance::new(Room::default()),
+        Reach::Decisions => Advance::new(Room::for_due_steps()),
     };
     for run in world.runs.values() {
         let lane = lanes.get(&run.batch_id).copied().ok_or_else(|| Error::internal("a run lost its request"))?;

@@ -67,7 +67,10 @@ pub(super) async fn all_in(
             _ if !fits => Some(Outcome::Deferred),
             Work::Settled(outcome) => Some(outcome),
             Work::Card(order) => Some(advance.draw(tx, env, *order)),
-            work => sorted.take(place, work),
+            work => {
+                sorted.take(place, work);
+                None
+            }
         });
         inputs.push(input);
     }
@@ -80,7 +83,7 @@ pub(super) async fn all_in(
 }
 
 impl Sorted {
-    fn take(&mut self, place: usize, work: Work<'_>) -> Option<Outcome> {
+    fn take(&mut self, place: usize, work: Work<'_>) {
         match work {
             Work::Settled(_) | Work::Card(_) => {}
             Work::Withdraw(steps) => self.withdrawals.push((place, steps)),
@@ -101,7 +104,6 @@ impl Sorted {
                 self.notifications.1.push(*draft);
             }
         }
-        None
     }
 
     async fn carry_out_in(self, tx: &mut Tx, env: EnvId, settled: &mut [Option<Outcome>]) -> Result<()> {

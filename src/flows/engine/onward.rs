@@ -5,6 +5,9 @@
 //! drawn in memory and placed at the end, with all locks taken once; where the transaction does work of another kind, or
 //! has made many cards, the step is left to the next round.
 //!
+//! Behind a step that changes what the run sees (the customer, what became of cards) nothing goes along: it would see what
+//! was. And nothing goes along in a run that ends.
+//!
 //! Why not `end` or a wait for a card: an `end` would overtake steps beside it that were due before, and a wait for a
 //! card must be committed before it looks at the past.
 
@@ -29,15 +32,21 @@ impl Action {
 
 /// Deals with the steps that go along with those that were settled, and adds what becomes of them.
 pub(super) fn go_on(tx: &Tx, env: EnvId, world: &mut World, advance: &mut Advance) -> Result<()> {
+    let ended = advance.ended();
     let mut done = 0;
     while let Some(before) = advance.settled.get(done) {
         let after = world.children_along(before);
+        let left = ended.contains(&before.token.run_id) || world.changes_what_is_seen(&before.token);
         if let (false, Outcome::Done { output, .. }) = (after.is_empty(), &before.outcome) {
             let (run, key, output) = (before.token.run_id, before.token.step_key.clone(), output.clone());
             world.finish(run, key, output);
         }
         for token in after {
-            go_along(tx, env, world, advance, token)?;
+            if left {
+                advance.settled.push(Settled::new(tx, token, Outcome::Deferred, None));
+            } else {
+                go_along(tx, env, world, advance, token)?;
+            }
         }
         done += 1;
     }
@@ -70,10 +79,18 @@ impl World {
         along.map(|child| token.onward(&child.key)).collect()
     }
 
-    fn sends_card(&self, token: &Token) -> bool {
+    fn action(&self, token: &Token) -> Option<&Action> {
         let graph = self.runs.get(&token.run_id).and_then(|run| self.graphs.get(&run.batch_id));
-        let step = graph.and_then(|graph| graph.step(&token.step_key));
-        step.is_some_and(|step| matches!(step.action, Action::SendCard(_)))
+        graph.and_then(|graph| graph.step(&token.step_key)).map(|step| &step.action)
+    }
+
+    fn sends_card(&self, token: &Token) -> bool {
+        matches!(self.action(token), Some(Action::SendCard(_)))
+    }
+
+    /// Tells whether what was loaded is no longer so when the step is done.
+    fn changes_what_is_seen(&self, token: &Token) -> bool {
+        matches!(self.action(token), Some(Action::UpdateCustomer(_) | Action::CancelCards(_)))
     }
 
     /// Learns the output of a step that this round has finished.

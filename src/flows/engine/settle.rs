@@ -356,7 +356,9 @@ impl Columns {
         .bind::<Array<Timestamptz>, _>(
             self.finished.iter().map(|step| step.reached_at.unwrap_or(tx.now())).collect::<Vec<_>>(),
         )
-        .bind::<Array<SmallInt>, _>((0..=i16::MAX).take(self.finished.len()).collect::<Vec<_>>());
+        .bind::<Array<SmallInt>, _>(
+            (0..self.finished.len()).map(|place| i16::try_from(place).unwrap_or(i16::MAX)).collect::<Vec<_>>(),
+        );
         Prepared(query).execute(&mut tx.conn()).await?;
         Ok(())
     }

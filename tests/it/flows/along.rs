@@ -162,3 +162,69 @@ async fn a_run_that_comes_by_a_step_again_keeps_its_card() {
     assert_eq!(stage.column(CARDS).await, ["a offer", "a thanks"]);
     assert_eq!(stage.column("SELECT flow_version || ' ' || status AS value FROM runs").await, ["2 completed"]);
 }
+
+/// A step that does not go along.
+fn note() -> Value {
+    json!({ "key": "note", "parent": "start", "type": "sendEvent", "config": { "eventName": "noted" } })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_card_that_breaks_leaves_the_step_before_it_alone() {
+    let stage = Stage::set().await;
+    let mut definition = offer(&stage.template);
+    definition["steps"] = json!([note(), send("offer", "note", &stage.template)]);
+    let flow = stage.flow(definition).await;
+    let broken = "ALTER TABLE cards ADD CONSTRAINT cards_none_check CHECK (step_key <> 'offer')";
+    diesel::sql_query(broken).execute(&mut &*stage.test.app.read().await.unwrap()).await.unwrap();
+    stage.start(&flow, json!([entry("x", &json!("a"))])).await;
+    stage.test.settle().await;
+    for _ in 0..5 {
+        stage.test.advance(Duration::from_secs(3600)).await;
+    }
+    let steps = "SELECT step_key || ' ' || status AS value FROM run_steps ORDER BY 1";
+    assert_eq!(stage.column(steps).await, ["note completed", "offer failed"]);
+    assert_eq!(stage.events().await["noted"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_decision_sees_what_the_step_before_it_has_changed() {
+    let stage = Stage::set().await;
+    let update = json!({ "key": "move", "parent": "start", "type": "updateCustomer",
+        "config": { "profile": { "city": "Graz" } } });
+    let there = json!([{ "path": "there", "if": { "value": "profile.city", "op": "is", "to": "Graz" } }]);
+    let choose =
+        json!({ "key": "choose", "parent": "move", "type": "branch", "config": { "conditions": there.clone() } });
+    let gone = json!([{ "path": "gone", "if": { "value": "steps.hello.status", "op": "is", "to": "cancelled" } }]);
+    let mut hello = send("hello", "choose", &stage.template);
+    hello["path"] = json!("there");
+    let mut bye = send("bye", "look", &stage.template);
+    bye["path"] = json!("gone");
+    let mut definition = offer(&stage.template);
+    definition["steps"] = json!([
+        update,
+        choose,
+        hello,
+        { "key": "take", "parent": "hello", "type": "cancelCards", "config": { "steps": ["hello"] } },
+        { "key": "look", "parent": "take", "type": "branch", "config": { "conditions": gone } },
+        bye,
+    ]);
+    let flow = stage.flow(definition).await;
+    stage.start(&flow, json!([entry("x", &json!("a"))])).await;
+    stage.test.settle().await;
+    assert_eq!(stage.column(CARDS).await, ["a bye", "a hello"]);
+    assert_eq!(stage.column("SELECT status AS value FROM runs").await, ["completed"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_goes_along_in_a_run_that_ends() {
+    let stage = Stage::set().await;
+    let mut definition = offer(&stage.template);
+    let end = json!({ "key": "stop", "parent": "start", "type": "end" });
+    definition["steps"] = json!([note(), send("late", "note", &stage.template), end]);
+    let flow = stage.flow(definition).await;
+    stage.start(&flow, json!([entry("x", &json!("a"))])).await;
+    stage.test.settle().await;
+    assert_eq!(stage.column(CARDS).await, [""; 0]);
+    assert_eq!(stage.column(TOKENS).await, [""; 0]);
+    assert_eq!(stage.column("SELECT status AS value FROM runs").await, ["completed"]);
+}
