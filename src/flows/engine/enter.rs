@@ -43,17 +43,17 @@ pub(in crate::flows) async fn enter_in(
     tx: &mut Tx,
     env: EnvId,
     graph: &Arc<Graph>,
-    entering: Entering,
+    mut entering: Entering,
 ) -> Result<Vec<Run>> {
-    let Entering { runs, customers, requests, lanes, reach } = entering;
-    if runs.is_empty() {
+    if entering.runs.is_empty() {
         return Ok(Vec::new());
     }
-    let mut world = World::of_beginning(tx.conn(), env, runs, requests, graph, customers, reach).await?;
-    let mut advance = match reach {
+    let lanes = std::mem::take(&mut entering.lanes);
+    let mut advance = match entering.reach {
         Reach::Cards => Advance::new(Room::default()),
         Reach::Decisions => Advance::new(Room::for_due_steps()),
     };
+    let mut world = World::of_beginning(tx.conn(), env, graph, entering).await?;
     for run in world.runs.values() {
         let lane = lanes.get(&run.batch_id).copied().ok_or_else(|| Error::internal("a run lost its request"))?;
         for step in graph.roots() {

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::claim::Token;
-use super::enter::Reach;
+use super::enter::{Entering, Reach};
 use crate::access::environment::{self, Environment};
 use crate::cards::Status;
 use crate::cards::content::Content;
@@ -129,12 +129,10 @@ impl World {
     pub(super) async fn of_beginning(
         conn: &AsyncPgConnection,
         env: EnvId,
-        runs: HashMap<RunId, Run>,
-        requests: Requests,
         graph: &Arc<Graph>,
-        customers: HashMap<CustomerId, Customer>,
-        reach: Reach,
+        entering: Entering,
     ) -> Result<World> {
+        let Entering { runs, requests, customers, reach, .. } = entering;
         let environment = environment::find(conn, env).await?;
         let templates = match reach {
             Reach::Cards => templates(conn, env, &requests).await?,
