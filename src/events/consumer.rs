@@ -163,6 +163,10 @@ pub trait Consumer: Send + Sync + 'static {
     /// The announcement that there are more events.
     const WORK: Work;
 
+    /// A condition that holds when nobody can want the events up to `horizon.xid`: they are passed unread then. It may
+    /// name the place as `($1, $2)`, and the first day as `$3`.
+    const NOBODY: &'static str;
+
     /// Passes the next events that are safe to pass. False: there were no more.
     fn pass(&self, app: &App, place: &mut Place) -> impl Future<Output = Result<bool>> + Send;
 }
@@ -176,6 +180,15 @@ pub struct Reader<C> {
 impl<C: Consumer> Reader<C> {
     pub const fn new(consumer: C) -> Reader<C> {
         Reader { consumer, held: Mutex::new(None) }
+    }
+
+    /// Passes the next events, unread if nobody can want them. False: there were no more.
+    async fn pass(&self, app: &App, place: &mut Place) -> Result<bool> {
+        let unasked = place.unasked(&*app.read_record().await?, app.clock().now(), C::NOBODY).await?;
+        match unasked {
+            Some(to) => place.pass(app, to).await.map(|()| false),
+            None => self.consumer.pass(app, place).await,
+        }
     }
 
     /// The place in hand, or that of the database. After an error or a long silence it is asked for anew.
@@ -198,7 +211,7 @@ impl<C: Consumer> Worker for Reader<C> {
 
     async fn run(&self, app: &App) -> Result<Progress> {
         let Some(mut place) = self.place(app).await? else { return Ok(Progress::Idle) };
-        while self.consumer.pass(app, &mut place).await? {}
+        while self.pass(app, &mut place).await? {}
         let waiting = place.waiting(&*app.read_record().await?, app.clock().now()).await?;
         *self.held.lock() = Some(place);
         if waiting {
@@ -219,12 +232,11 @@ impl Place {
         since(self.moved_at, now)
     }
 
-    /// Where the place may go if there are events, and nobody whom they could concern: `nobody` is a condition. They
-    /// need not be read then.
+    /// Where the place may go if there are events, and nobody whom they could concern.
     ///
     /// One statement sees both. Whoever it does not see comes with a transaction that is not over, and wants later ones;
     /// what happens in such a transaction lies behind the place.
-    pub async fn unasked(&self, conn: &AsyncPgConnection, now: Time, nobody: &'static str) -> Result<Option<Position>> {
+    async fn unasked(&self, conn: &AsyncPgConnection, now: Time, nobody: &'static str) -> Result<Option<Position>> {
         let query = format!(
             "SELECT horizon.xid FROM (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS xid) AS horizon
              WHERE {nobody} AND EXISTS (

@@ -93,13 +93,6 @@ macro_rules! of_cards_in_use {
     };
 }
 
-/// No event that is safe to pass can be waited for.
-const UNUSED: &str = concat!(
-    "NOT EXISTS (SELECT FROM events WHERE (xid, id) > ($1, $2) AND received_at >= $3 AND xid < horizon.xid AND ",
-    of_cards_in_use!(),
-    ")"
-);
-
 /// Wakes runs that wait for cards to which something was done.
 pub struct CardWaits;
 
@@ -107,17 +100,14 @@ impl Consumer for CardWaits {
     const READER: &'static str = "card-waits";
     const WORKER: &'static str = "flow-card-waits";
     const WORK: Work = Work::CardWaits;
+    const NOBODY: &'static str = concat!(
+        "NOT EXISTS (SELECT FROM events WHERE (xid, id) > ($1, $2) AND received_at >= $3 AND xid < horizon.xid AND ",
+        of_cards_in_use!(),
+        ")"
+    );
 
     async fn pass(&self, app: &App, place: &mut Place) -> Result<bool> {
-        let now = app.clock().now();
-        let conn = app.read_record().await?;
-        if let Some(unasked) = place.unasked(&conn, now, UNUSED).await? {
-            drop(conn);
-            place.pass(app, unasked).await?;
-            return Ok(false);
-        }
-        let used = ahead(&conn, place, now).await?;
-        drop(conn);
+        let used = ahead(&*app.read_record().await?, place, app.clock().now()).await?;
         let Some(passed) = used.last().copied() else { return Ok(false) };
         app.transact(async |tx| {
             if wake_in(tx, place, passed).await? > 0 {

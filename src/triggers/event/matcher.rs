@@ -30,15 +30,11 @@ impl Consumer for Matcher {
     const READER: &'static str = "event-triggers";
     const WORKER: &'static str = "event-trigger-matcher";
     const WORK: Work = Work::EventTriggers;
+    const NOBODY: &'static str = "NOT EXISTS (SELECT FROM triggers WHERE kind = 'event' AND mode = 'live')";
 
     async fn pass(&self, app: &App, place: &mut Place) -> Result<bool> {
         let conn = app.read_record().await?;
         let now = app.clock().now();
-        if let Some(unasked) = place.unasked(&conn, now, NOBODY).await? {
-            drop(conn);
-            place.pass(app, unasked).await?;
-            return Ok(false);
-        }
         // Conditions are asked outside the transaction: events below a place never change.
         let facts = place.read(&conn, now, BATCH).await?;
         let Some(passed) = facts.last().map(Fact::position) else { return Ok(false) };
@@ -56,9 +52,6 @@ impl Consumer for Matcher {
         Ok(true)
     }
 }
-
-/// No trigger could fire.
-const NOBODY: &str = "NOT EXISTS (SELECT FROM triggers WHERE kind = 'event' AND mode = 'live')";
 
 /// An event trigger as far as matching asks.
 #[derive(Clone, Debug, QueryableByName)]

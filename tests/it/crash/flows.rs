@@ -7,8 +7,32 @@ use super::*;
 
 const MOST_STARTS: usize = 40;
 
-/// Starts runs until the server is gone; those that were answered.
-pub(super) async fn start_until_killed(client: Client, path: String, token: String, round: u64) -> Vec<String> {
+/// Starts runs until the server is gone, which is killed so long after the third was answered; those that were answered.
+pub(super) async fn start_until_killed(
+    process: Process,
+    path: String,
+    token: String,
+    round: u64,
+    after: Duration,
+) -> Vec<String> {
+    let third = tokio::sync::Notify::new();
+    let client = process.client.clone();
+    let killing = async {
+        third.notified().await;
+        tokio::time::sleep(after).await;
+        process.kill();
+    };
+    let starting = start_until_gone(client, path, token, round, &third);
+    tokio::join!(starting, killing).0
+}
+
+async fn start_until_gone(
+    client: Client,
+    path: String,
+    token: String,
+    round: u64,
+    third: &tokio::sync::Notify,
+) -> Vec<String> {
     let mut answered = Vec::new();
     for number in 0..MOST_STARTS {
         let invocation = format!("steps-{round}-{number}");
@@ -19,6 +43,9 @@ pub(super) async fn start_until_killed(client: Client, path: String, token: Stri
             Some(answer) => {
                 assert_eq!(answer.status, 200, "{}", answer.text);
                 answered.push(invocation);
+                if answered.len() == 3 {
+                    third.notify_one();
+                }
             }
             None => break,
         }
@@ -86,13 +113,8 @@ async fn runs_of_several_steps_end_as_without_a_crash() {
     for round in 0..3 {
         let token = process.token("events").await;
         let path = process.path(&format!("action-flow/{flow}/start"));
-        let starting = start_until_killed(process.client.clone(), path, token, round);
-        let killing = async {
-            tokio::time::sleep(Duration::from_millis(120 + 130 * round)).await;
-            process.kill();
-        };
-        let (started, ()) = tokio::join!(starting, killing);
-        answered.extend(started);
+        let after = Duration::from_millis(60 + 130 * round);
+        answered.extend(start_until_killed(process, path, token, round, after).await);
         process = Process::start(&directory).await;
     }
     assert!(answered.len() > 5, "the load was too small to mean anything: {}", answered.len());
