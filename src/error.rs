@@ -5,7 +5,15 @@
 
 use std::fmt;
 
+use futures_util::FutureExt;
+
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Does something of which a panic is a fault of ours like any other. The panic itself is logged where it happens.
+pub async fn surviving_panics<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let outcome = std::panic::AssertUnwindSafe(work).catch_unwind().await;
+    outcome.unwrap_or_else(|_| Err(Error::internal("a panic")))
+}
 
 macro_rules! codes {
     ($($variant:ident = $word:literal, $status:literal, $title:literal;)*) => {

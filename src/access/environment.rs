@@ -6,6 +6,7 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::Uuid as SqlUuid;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use jiff::tz::TimeZone;
 
 use super::standing::Standing;
 use super::{Access, Level, Resource, Viewer, audit};
@@ -118,6 +119,13 @@ fn check_header(name: &str) -> Result<()> {
         return Err(Error::invalid("/webhookSignatureHeader", "is a header with a meaning of its own"));
     }
     Ok(())
+}
+
+/// The zone in which the environment's days begin.
+pub async fn zone(conn: &AsyncPgConnection, env: EnvId) -> Result<TimeZone> {
+    let name = environments::table.find(env).select(environments::time_zone);
+    let name: Option<String> = name.first(&mut &*conn).await.optional()?;
+    Ok(name.and_then(|name| clock::zone(&name).ok()).unwrap_or(TimeZone::UTC))
 }
 
 /// Finds an environment that is not archived.

@@ -23,8 +23,8 @@ use crate::customers::Customer;
 use crate::customers::activity::{self, CardActivity};
 use crate::db::Tx;
 use crate::error::{Error, Result};
-use crate::events::{self, CardContext, NewEvent, PlatformContext, TriggerSource};
-use crate::ids::{CustomerId, EnvId, EventId, FlowId, LifecycleId, RunId, StreamId};
+use crate::events::{CardContext, NewEvent, PlatformContext, TriggerSource};
+use crate::ids::{CardId, CustomerId, EnvId, EventId, FlowId, LifecycleId, RunId, StreamId};
 
 /// A card that shall be made.
 pub struct Order<'a> {
@@ -76,14 +76,15 @@ struct Drawn {
 }
 
 impl Delivery {
-    /// Draws the card of an order. The error is the message of its `card-error`.
-    pub fn draw(&mut self, tx: &Tx, env: EnvId, order: Order<'_>) -> Result<&CardInstance, String> {
+    /// Draws the card of an order, and gives its id and status. The error is the message of its `card-error`.
+    pub fn draw(&mut self, tx: &Tx, env: EnvId, order: Order<'_>) -> Result<(CardId, Status), String> {
         let refusal = refusal(&order);
         let event = tx.id();
         match assemble(tx, env, order) {
             Ok(card) => {
+                let drawn = (card.id, card.status);
                 self.cards.push(Drawn { card, event });
-                self.cards.last().map(|drawn| &drawn.card).ok_or_else(String::new)
+                Ok(drawn)
             }
             Err(message) => {
                 self.errors.push(refusal.event(event, &message));
@@ -92,16 +93,16 @@ impl Delivery {
         }
     }
 
-    /// Writes the cards, their events and the changes of the feeds they appear in.
+    /// Writes the cards and the changes of the feeds they appear in, and gives the events that tell of them: the caller
+    /// records them with its own.
     ///
     /// Takes the locks of those feeds and holds them to the commit, so it comes late in a transaction, and once.
-    pub async fn place_in(self, tx: &mut Tx, env: EnvId) -> Result<()> {
+    pub async fn place_in(self, tx: &mut Tx, env: EnvId) -> Result<Vec<NewEvent>> {
         let Delivery { mut cards, errors } = self;
         let drawn: Vec<&CardInstance> = cards.iter().map(|drawn| &drawn.card).collect();
         let mut streams = placement::streams_of(tx.conn(), env, &drawn).await?;
         let mut events = errors;
         events.extend(cards.iter().map(|drawn| drawn.created(streams.remove(&drawn.card.id).unwrap_or_default())));
-        events::record_in(tx, env, &events).await?;
         let active = || drawn.iter().filter(|card| card.status == Status::Active);
         let published: BTreeSet<CustomerId> = active().map(|card| card.customer_id).collect();
         let changes = active()
@@ -112,7 +113,8 @@ impl Delivery {
         for Drawn { card, .. } in cards.iter_mut().filter(|drawn| drawn.card.status == Status::Active) {
             card.feed_version = versions.get(&card.customer_id).copied().unwrap_or_default();
         }
-        insert::cards_in(tx, env, &cards).await
+        insert::cards_in(tx, env, &cards).await?;
+        Ok(events)
     }
 }
 

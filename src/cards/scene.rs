@@ -101,6 +101,5 @@ pub async fn zone_of(conn: &AsyncPgConnection, env: EnvId, customer: &Customer) 
     if let Some(zone) = customer.timezone.as_deref().and_then(|name| clock::zone(name).ok()) {
         return Ok(zone);
     }
-    let environment = environment::find(conn, env).await?;
-    Ok(environment.and_then(|environment| clock::zone(&environment.time_zone).ok()).unwrap_or(TimeZone::UTC))
+    environment::zone(conn, env).await
 }

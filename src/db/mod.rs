@@ -45,11 +45,13 @@ const FEEDS: &str = "SET plan_cache_mode = force_generic_plan";
 
 /// What is said on a connection that looks at the record of events.
 ///
-/// Its statements say which days they ask, and a plan made for those opens no others. Left to itself Postgres also makes
-/// one for all days that are kept, to compare: with a year of them that takes fifty milliseconds and megabytes. With few
-/// days it is soon made, and the better one.
-const RECORD: &str = "SELECT set_config('plan_cache_mode', 'force_custom_plan', false)
-    WHERE (SELECT count(*) FROM pg_inherits WHERE inhparent = to_regclass('events')) > 30";
+/// Its statements say which days they ask. With few days one plan does for all, and days that are not asked are passed
+/// over when it is executed. With a year of them that plan takes fifty milliseconds and megabytes to make, and one that is
+/// made for the days that are asked opens no others. Left to itself Postgres makes the first to compare and then the
+/// second each time: a look was planned 0.8 ms and executed 0.04. They all go by an index, however small a new day is.
+const RECORD: &str = "SELECT set_config('enable_seqscan', 'off', false), set_config('plan_cache_mode',
+    CASE WHEN (SELECT count(*) FROM pg_inherits WHERE inhparent = to_regclass('events')) > 30
+        THEN 'force_custom_plan' ELSE 'force_generic_plan' END, false)";
 
 /// The connections of this process.
 #[derive(Clone)]

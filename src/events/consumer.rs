@@ -45,13 +45,6 @@ pub struct Position {
     pub event_id: EventId,
 }
 
-impl Position {
-    /// Behind every event of earlier transactions.
-    pub fn before(xid: i64) -> Position {
-        Position { xid: xid - 1, event_id: EventId::from_uuid(Uuid::max()) }
-    }
-}
-
 /// An event as those need it who decide whom it concerns.
 #[derive(Clone, Debug, Queryable)]
 pub struct Fact {
@@ -85,6 +78,13 @@ pub struct Place {
     moved_at: Option<Time>,
     /// When the lease was last renewed.
     renewed_at: Time,
+}
+
+/// What the answer to a move waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Durability {
+    OnDisk,
+    InMemory,
 }
 
 #[derive(QueryableByName)]
@@ -163,8 +163,8 @@ pub trait Consumer: Send + Sync + 'static {
     /// The announcement that there are more events.
     const WORK: Work;
 
-    /// A condition that holds when nobody can want the events up to `horizon.xid`: they are passed unread then. It may
-    /// name the place as `($1, $2)`, and the first day as `$3`.
+    /// A condition that holds when nobody can want what lies beyond the place `($1, $2)`, received since `$3`: it is
+    /// passed unread then.
     const NOBODY: &'static str;
 
     /// Passes the next events that are safe to pass. False: there were no more.
@@ -180,15 +180,6 @@ pub struct Reader<C> {
 impl<C: Consumer> Reader<C> {
     pub const fn new(consumer: C) -> Reader<C> {
         Reader { consumer, held: Mutex::new(None) }
-    }
-
-    /// Passes the next events, unread if nobody can want them. False: there were no more.
-    async fn pass(&self, app: &App, place: &mut Place) -> Result<bool> {
-        let unasked = place.unasked(&*app.read_record().await?, app.clock().now(), C::NOBODY).await?;
-        match unasked {
-            Some(to) => place.pass(app, to).await.map(|()| false),
-            None => self.consumer.pass(app, place).await,
-        }
     }
 
     /// The place in hand, or that of the database. After an error or a long silence it is asked for anew.
@@ -211,10 +202,14 @@ impl<C: Consumer> Worker for Reader<C> {
 
     async fn run(&self, app: &App) -> Result<Progress> {
         let Some(mut place) = self.place(app).await? else { return Ok(Progress::Idle) };
-        while self.pass(app, &mut place).await? {}
-        let waiting = place.waiting(&*app.read_record().await?, app.clock().now()).await?;
+        let ahead = place.look(&*app.read_record().await?, app.clock().now(), C::NOBODY).await?;
+        match &ahead {
+            None => {}
+            Some(ahead) if ahead.unasked => place.pass(app, ahead.horizon()).await?,
+            Some(_) => while self.consumer.pass(app, &mut place).await? {},
+        }
         *self.held.lock() = Some(place);
-        if waiting {
+        if ahead.is_some_and(|ahead| ahead.waits()) {
             tokio::time::sleep(MOMENT).await;
             return Ok(Progress::More);
         }
@@ -232,27 +227,22 @@ impl Place {
         since(self.moved_at, now)
     }
 
-    /// Where the place may go if there are events, and nobody whom they could concern.
+    /// Looks at what lies ahead. `None`: nothing. What comes afterwards announces itself.
     ///
-    /// One statement sees both. Whoever it does not see comes with a transaction that is not over, and wants later ones;
-    /// what happens in such a transaction lies behind the place.
-    async fn unasked(&self, conn: &AsyncPgConnection, now: Time, nobody: &'static str) -> Result<Option<Position>> {
+    /// One statement sees events and those who want them. Whoever it does not see comes with a transaction that is not
+    /// over, and wants later ones; what happens in such a transaction lies beyond the horizon.
+    async fn look(&self, conn: &AsyncPgConnection, now: Time, nobody: &'static str) -> Result<Option<Ahead>> {
         let query = format!(
-            "SELECT horizon.xid FROM (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS xid) AS horizon
-             WHERE {nobody} AND EXISTS (
-                 SELECT FROM events WHERE (xid, id) > ($1, $2) AND received_at >= $3 AND xid < horizon.xid)"
+            "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS xmin, newest.xid AS newest, {nobody} AS unasked
+             FROM (SELECT xid FROM events WHERE (xid, id) > ($1, $2) AND received_at >= $3
+                   ORDER BY xid DESC, id DESC LIMIT 1) AS newest"
         );
         // There are not more texts than callers.
-        let horizon: Option<Horizon> = Prepared(
-            sql_query(query)
-                .bind::<BigInt, _>(self.position.xid)
-                .bind::<SqlUuid, _>(self.position.event_id)
-                .bind::<Timestamptz, _>(self.since(now)),
-        )
-        .get_result(&mut &*conn)
-        .await
-        .optional()?;
-        Ok(horizon.map(|horizon| Position::before(horizon.xid)))
+        let query = sql_query(query)
+            .bind::<BigInt, _>(self.position.xid)
+            .bind::<SqlUuid, _>(self.position.event_id)
+            .bind::<Timestamptz, _>(self.since(now));
+        Ok(Prepared(query).get_result(&mut &*conn).await.optional()?)
     }
 
     /// The next events that are safe to pass, in order.
@@ -273,36 +263,32 @@ impl Place {
         .await?)
     }
 
-    /// Tells whether events are committed beyond the place, safe to pass or not: then a look a moment later finds more.
-    async fn waiting(&self, conn: &AsyncPgConnection, now: Time) -> Result<bool> {
-        let answer: Answer = Prepared(
-            sql_query("SELECT EXISTS (SELECT FROM events WHERE (xid, id) > ($1, $2) AND received_at >= $3) AS yes")
-                .bind::<BigInt, _>(self.position.xid)
-                .bind::<SqlUuid, _>(self.position.event_id)
-                .bind::<Timestamptz, _>(self.since(now)),
-        )
-        .get_result(&mut &*conn)
-        .await?;
-        Ok(answer.yes)
-    }
-
     /// Moves the place, with the effects of the same transaction. A conflict when it is no longer ours.
     pub(crate) async fn advance_in(&mut self, tx: &mut Tx, to: Position) -> Result<()> {
-        self.advance(tx.conn(), tx.now(), to, "on").await
+        self.advance(tx.conn(), tx.now(), to, Durability::OnDisk).await
     }
 
     /// Moves the place where passing had no effect. The answer does not wait for the disk: whoever goes back passes the
     /// same events once more.
     pub async fn pass(&mut self, app: &App, to: Position) -> Result<()> {
-        self.advance(&*app.read().await?, app.clock().now(), to, "off").await
+        if to <= self.position {
+            return Ok(());
+        }
+        self.advance(&*app.read().await?, app.clock().now(), to, Durability::InMemory).await
     }
 
-    async fn advance(&mut self, conn: &AsyncPgConnection, now: Time, to: Position, durably: &str) -> Result<()> {
+    async fn advance(
+        &mut self,
+        conn: &AsyncPgConnection,
+        now: Time,
+        to: Position,
+        durability: Durability,
+    ) -> Result<()> {
         let moved = Prepared(
             sql_query(
                 "UPDATE consumers SET xid = $3, event_id = $4, leased_until = $5, moved_at = $6
              WHERE name = $1 AND shard = 0 AND lease = $2 AND xid = $7 AND event_id = $8
-                 AND ($9 = 'on' OR set_config('synchronous_commit', $9, true) IS NOT NULL)",
+                 AND ($9 OR set_config('synchronous_commit', 'off', true) IS NOT NULL)",
             )
             .bind::<Text, _>(self.reader)
             .bind::<SqlUuid, _>(self.fence)
@@ -312,7 +298,7 @@ impl Place {
             .bind::<Timestamptz, _>(now)
             .bind::<BigInt, _>(self.position.xid)
             .bind::<SqlUuid, _>(self.position.event_id)
-            .bind::<Text, _>(durably),
+            .bind::<Bool, _>(durability == Durability::OnDisk),
         )
         .execute(&mut &*conn)
         .await?;
@@ -324,20 +310,34 @@ impl Place {
     }
 }
 
+/// What lies ahead of a place.
 #[derive(QueryableByName)]
-struct Horizon {
+struct Ahead {
+    /// The oldest transaction that is not over.
     #[diesel(sql_type = BigInt)]
-    xid: i64,
+    xmin: i64,
+    /// The transaction of the last event.
+    #[diesel(sql_type = BigInt)]
+    newest: i64,
+    /// Nobody can want any of them.
+    #[diesel(sql_type = Bool)]
+    unasked: bool,
+}
+
+impl Ahead {
+    /// Behind every event that is safe to pass.
+    fn horizon(&self) -> Position {
+        Position { xid: self.xmin - 1, event_id: EventId::from_uuid(Uuid::max()) }
+    }
+
+    /// Tells whether there are events beyond the horizon: a look a moment later may find that they are safe to pass.
+    fn waits(&self) -> bool {
+        self.newest >= self.xmin
+    }
 }
 
 #[derive(QueryableByName)]
 struct Counted {
     #[diesel(sql_type = BigInt)]
     count: i64,
-}
-
-#[derive(QueryableByName)]
-struct Answer {
-    #[diesel(sql_type = Bool)]
-    yes: bool,
 }

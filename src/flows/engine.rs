@@ -25,13 +25,11 @@ pub(super) mod simulate;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures_util::FutureExt;
-
 use self::advance::{Advance, Room};
 use self::claim::{Claim, Token};
 use crate::app::App;
 use crate::db::Tx;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Result, surviving_panics};
 use crate::ids::EnvId;
 use crate::realtime::Work;
 use crate::worker::{Progress, Worker};
@@ -116,9 +114,7 @@ async fn isolate(app: &App) -> Result<()> {
 
 /// One transaction. A panic in it is an error like any other.
 async fn round(app: &App, claim: Claim<'_>) -> Result<Found> {
-    let work = app.transact(async |tx| advance_in(tx, claim).await);
-    let outcome = std::panic::AssertUnwindSafe(work).catch_unwind().await;
-    outcome.unwrap_or_else(|_| Err(Error::internal("a step panicked")))
+    surviving_panics(app.transact(async |tx| advance_in(tx, claim).await)).await
 }
 
 async fn advance_in(tx: &mut Tx, claim: Claim<'_>) -> Result<Found> {

@@ -6,7 +6,7 @@ use diesel::pg::{Pg, PgValue};
 use diesel::prelude::*;
 use diesel::serialize::{self, Output, ToSql};
 use diesel::sql_query;
-use diesel::sql_types::{Array, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde_json::Value;
 
@@ -252,6 +252,29 @@ pub(super) async fn find_locked(tx: &Tx, env: EnvId, id: FlowId) -> Result<Flow>
     flow.optional()?.ok_or_else(|| Error::not_found("action flow"))
 }
 
+/// Lets no one who [settles what becomes of the flow's runs](settle_in) pass until the transaction ends. Comes before what
+/// starts runs is read, so that none begins on what is over and is overlooked.
+///
+/// Not a lock of the row: a crowd that shares one never lets in whoever wants it alone.
+pub(super) async fn begin_in(tx: &Tx, id: FlowId) -> Result<()> {
+    let lock = sql_query("SELECT pg_advisory_xact_lock_shared($1)").bind::<BigInt, _>(gate(id));
+    Prepared(lock).execute(&mut tx.conn()).await?;
+    Ok(())
+}
+
+/// Waits for starts of the flow that are under way, and holds off others until the transaction ends. Comes first in it.
+pub(super) async fn settle_in(tx: &Tx, id: FlowId) -> Result<()> {
+    let lock = sql_query("SELECT pg_advisory_xact_lock($1)").bind::<BigInt, _>(gate(id));
+    Prepared(lock).execute(&mut tx.conn()).await?;
+    Ok(())
+}
+
+/// The random half of the id.
+fn gate(id: FlowId) -> i64 {
+    let (_, low) = id.uuid().as_u64_pair();
+    low.cast_signed()
+}
+
 /// Makes a flow with its first draft and its `api` trigger.
 pub async fn create(app: &App, access: &Access, new: NewFlow) -> Result<Flow> {
     create_with(app, access, new, &[]).await
@@ -386,6 +409,7 @@ pub async fn archive(app: &App, access: &Access, id: FlowId, runs: RunsInProgres
     access.require(Resource::ActionFlow, Level::Admin)?;
     app.transact(async |tx| {
         let env = access.env();
+        settle_in(tx, id).await?;
         let flow = find_locked(tx, env, id).await?;
         let flow = diesel::update(flows::table.find((env, id)))
             .set((
@@ -452,6 +476,7 @@ async fn copy_triggers_in(tx: &mut Tx, env: EnvId, flow: FlowId, originals: &[Tr
 pub async fn delete(app: &App, access: &Access, id: FlowId) -> Result<()> {
     access.require(Resource::ActionFlow, Level::Admin)?;
     app.transact(async |tx| {
+        settle_in(tx, id).await?;
         let flow = find_locked(tx, access.env(), id).await?;
         if run::in_progress(tx.conn(), access.env(), flow.id).await? {
             return Err(Error::new(Code::InUse, "the flow has runs in progress"));

@@ -101,7 +101,7 @@ impl Consumer for CardWaits {
     const WORKER: &'static str = "flow-card-waits";
     const WORK: Work = Work::CardWaits;
     const NOBODY: &'static str = concat!(
-        "NOT EXISTS (SELECT FROM events WHERE (xid, id) > ($1, $2) AND received_at >= $3 AND xid < horizon.xid AND ",
+        "NOT EXISTS (SELECT FROM events WHERE (xid, id) > ($1, $2) AND received_at >= $3 AND ",
         of_cards_in_use!(),
         ")"
     );

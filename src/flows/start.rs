@@ -12,7 +12,6 @@ pub(super) mod launch;
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
-use futures_util::FutureExt;
 use serde_json::Value;
 
 use self::judge::{Judged, Refusals, Wanted, faults, judge, refuse};
@@ -25,7 +24,7 @@ use crate::access::{Access, Level, Resource};
 use crate::app::App;
 use crate::customers::profile::{self, Customer};
 use crate::db::Tx;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Result, surviving_panics};
 use crate::events::TriggerSource;
 use crate::ids::{BatchId, EnvId, FlowId, InvocationId, TriggerId};
 
@@ -123,8 +122,7 @@ async fn begin(app: &App, env: EnvId, flow: FlowId, asked: &[Asked<'_>], caller:
     if asked.iter().any(|asked| asked.is_crowd(caller)) {
         return attempt(Reach::Decisions).await;
     }
-    let begun = std::panic::AssertUnwindSafe(attempt(Reach::Cards)).catch_unwind().await;
-    match begun.unwrap_or_else(|_| Err(Error::internal("a step panicked"))) {
+    match surviving_panics(attempt(Reach::Cards)).await {
         Err(error) if error.code() == Code::Internal => {
             tracing::warn!(%error, "runs could not begin with their cards and begin without");
             attempt(Reach::Decisions).await
@@ -186,11 +184,15 @@ async fn together_in(
     }
     let begun: Vec<(Run, usize)> = runs.into_iter().filter(|(run, _)| begun.contains(&run.id)).collect();
     let given = insert::Given { parts: &parts, items: &items, shared, begun: &begun };
-    let requests = insert::requests_in(tx, env, &launch, given).await?;
+    let requests = insert::requests_in(tx, env, &launch, &given).await?;
+    let events = given.events(tx, &requests);
     let entering = Entering {
         runs: begun.into_iter().map(|(run, _)| (run.id, run)).collect(),
         customers: customers.into_values().map(|customer| (customer.id, customer)).collect(),
         requests,
+        templates: launch.pinned.clone(),
+        zone: launch.zone.clone(),
+        events,
         lanes: parts.iter().map(|part| (part.batch, part.lane)).collect(),
         reach,
     };

@@ -293,7 +293,7 @@ async fn move_in(tx: &mut Tx, env: EnvId, to: Target, older: Vec<Run>, tally: &m
     )
     .bind::<SqlUuid, _>(env)
     .bind::<Integer, _>(to.version)
-    .bind::<Jsonb, _>(pins(tx, env, &next, Mode::Live).await?)
+    .bind::<Jsonb, _>(pins(tx.conn(), env, &next).await?)
     .bind::<Array<SqlUuid>, _>(before)
     .bind::<Array<SqlUuid>, _>(after);
     Prepared(keep).execute(&mut tx.conn()).await?;

@@ -4,7 +4,7 @@ use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde_json::Value;
 
-use super::flow::{Flow, find_locked};
+use super::flow::{self, Flow, find_locked};
 use super::graph::{Graph, References};
 use super::transfer::{self, Followers};
 use crate::access::{Access, Level, Resource, audit};
@@ -134,6 +134,9 @@ pub struct Published {
 pub async fn publish(app: &App, access: &Access, id: FlowId, followers: Followers) -> Result<Published> {
     access.require(Resource::ActionFlow, Level::Admin)?;
     app.transact(async |tx| {
+        if followers != Followers::Stay {
+            flow::settle_in(tx, id).await?;
+        }
         let (version, flow) = publish_in(tx, access.env(), id).await?;
         let task = transfer::follow_in(tx, access, id, version, followers).await?;
         audit::record_in(tx, access, "action-flow.publish", id, &["publishedVersion"]).await?;

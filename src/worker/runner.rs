@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{AnyWorker, Progress};
 use crate::app::App;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, surviving_panics};
 
 /// The longest a worker sleeps: the backstop for a lost announcement.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
@@ -80,10 +79,10 @@ async fn keep_running(app: App, worker: AnyWorker, stop: CancellationToken) {
 /// One round; a panic in it is a failed round and not the end of the worker.
 async fn round(app: &App, worker: &AnyWorker) -> Result<Progress> {
     let started = tokio::time::Instant::now();
-    let outcome = std::panic::AssertUnwindSafe((worker.run)(app)).catch_unwind().await;
+    let outcome = surviving_panics((worker.run)(app)).await;
     metrics::histogram!("cardwire_worker_round_seconds", "worker" => worker.name)
         .record(started.elapsed().as_secs_f64());
-    outcome.unwrap_or_else(|_| Err(Error::internal("a worker panicked")))
+    outcome
 }
 
 /// Runs every worker until nothing is due at the present time of the clock. For tests, which own the clock.

@@ -67,8 +67,8 @@ impl Advance {
     pub fn draw(&mut self, tx: &Tx, env: EnvId, order: Order<'_>) -> Outcome {
         self.room.cards = self.room.cards.saturating_sub(1);
         match self.delivery.draw(tx, env, order) {
-            Ok(card) => {
-                let output = json!({ "cardInstanceId": card.id, "status": card.status.word() });
+            Ok((card, status)) => {
+                let output = json!({ "cardInstanceId": card, "status": status.word() });
                 Outcome::Done { output, path: None }
             }
             Err(message) => Outcome::Failed(message),

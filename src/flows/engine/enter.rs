@@ -5,14 +5,18 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use jiff::tz::TimeZone;
+
 use super::advance::{Advance, Room};
 use super::claim::Token;
 use super::load::{Requests, World};
 use super::onward;
 use super::settle::{self, Outcome, Round, Settled};
+use crate::cards::version::Pinned;
 use crate::customers::profile::Customer;
 use crate::db::Tx;
 use crate::error::{Error, Result};
+use crate::events::NewEvent;
 use crate::flows::graph::Graph;
 use crate::flows::run::Run;
 use crate::ids::{BatchId, CustomerId, EnvId, RunId};
@@ -32,6 +36,11 @@ pub(in crate::flows) struct Entering {
     pub runs: HashMap<RunId, Run>,
     pub customers: HashMap<CustomerId, Customer>,
     pub requests: Requests,
+    /// The templates that the requests keep to.
+    pub templates: Vec<Arc<Pinned>>,
+    pub zone: TimeZone,
+    /// What tells that they began.
+    pub events: Vec<NewEvent>,
     /// The lane of each request.
     pub lanes: HashMap<BatchId, i16>,
     pub reach: Reach,
@@ -49,11 +58,12 @@ pub(in crate::flows) async fn enter_in(
         return Ok(Vec::new());
     }
     let lanes = std::mem::take(&mut entering.lanes);
+    let mut events = std::mem::take(&mut entering.events);
     let mut advance = match entering.reach {
         Reach::Cards => Advance::new(Room::default()),
         Reach::Decisions => Advance::new(Room::for_due_steps()),
     };
-    let mut world = World::of_beginning(tx.conn(), env, graph, entering).await?;
+    let mut world = World::of_beginning(graph, entering);
     for run in world.runs.values() {
         let lane = lanes.get(&run.batch_id).copied().ok_or_else(|| Error::internal("a run lost its request"))?;
         for step in graph.roots() {
@@ -66,9 +76,8 @@ pub(in crate::flows) async fn enter_in(
         }
     }
     onward::go_on(tx, env, &mut world, &mut advance)?;
-    advance.delivery.place_in(tx, env).await?;
-    let round = Round { runs: &world.runs, requests: &world.requests, graphs: &world.graphs };
-    for change in settle::write_steps_in(tx, env, round, advance.settled).await? {
+    events.extend(advance.delivery.place_in(tx, env).await?);
+    for change in settle::write_steps_in(tx, env, Round::of(&world), advance.settled, events).await? {
         if let Some(run) = world.runs.get_mut(&change.run) {
             run.finished_at = change.finished_at(tx.now());
             (run.status, run.open_steps, run.failed_steps) = (change.status, change.open_steps, change.failed_steps);

@@ -10,13 +10,13 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::claim::Token;
-use super::enter::{Entering, Reach};
-use crate::access::environment::{self, Environment};
+use super::enter::Entering;
+use crate::access::environment;
 use crate::cards::Status;
 use crate::cards::content::Content;
 use crate::cards::version::{self, Pinned};
 use crate::cards::withdraw::{self, Fate};
-use crate::clock::{Time, zone};
+use crate::clock::Time;
 use crate::customers::profile::{self, Customer};
 use crate::db::schema::{batches, flow_versions, starts};
 use crate::error::{Error, Result};
@@ -126,39 +126,31 @@ pub(in crate::flows) struct World {
 
 impl World {
     /// What the first steps of runs can see that are only beginning.
-    pub(super) async fn of_beginning(
-        conn: &AsyncPgConnection,
-        env: EnvId,
-        graph: &Arc<Graph>,
-        entering: Entering,
-    ) -> Result<World> {
-        let Entering { runs, requests, customers, reach, .. } = entering;
-        let environment = environment::find(conn, env).await?;
-        let templates = match reach {
-            Reach::Cards => templates(conn, env, &requests).await?,
-            Reach::Decisions => HashMap::new(),
-        };
-        Ok(World {
+    pub(super) fn of_beginning(graph: &Arc<Graph>, entering: Entering) -> World {
+        let Entering { runs, requests, customers, templates, zone, .. } = entering;
+        let pinned =
+            |batch: &BatchId| templates.iter().map(|it| ((*batch, it.template), it.clone())).collect::<Vec<_>>();
+        World {
             graphs: requests.batches.keys().map(|batch| (*batch, graph.clone())).collect(),
-            templates,
+            templates: requests.batches.keys().flat_map(pinned).collect(),
             runs,
             requests,
             customers,
-            zone: zone_of(environment),
+            zone,
             outputs: HashMap::new(),
             reactions: HashMap::new(),
             effects: HashMap::new(),
-        })
+        }
     }
 
     pub async fn load(conn: &AsyncPgConnection, env: EnvId, runs: HashMap<RunId, Run>) -> Result<World> {
         let ids: Vec<RunId> = runs.keys().copied().collect();
         let customers: Vec<CustomerId> = runs.values().map(|run| run.customer_id).collect();
-        let (requests, customers, finished, environment) = tokio::try_join!(
+        let (requests, customers, finished, zone) = tokio::try_join!(
             requests(conn, env, runs.values()),
             profile::find_many(conn, env, &customers),
             run::finished_steps(conn, env, &ids),
-            environment::find(conn, env),
+            environment::zone(conn, env),
         )?;
         let mut outputs: HashMap<RunId, Map<String, Value>> = HashMap::new();
         for step in finished.into_iter().filter(|step| step.status == "completed") {
@@ -178,7 +170,7 @@ impl World {
             runs,
             requests,
             customers: customers.into_iter().map(|customer| (customer.id, customer)).collect(),
-            zone: zone_of(environment),
+            zone,
             outputs,
             reactions: HashMap::new(),
             effects: HashMap::new(),
@@ -227,10 +219,6 @@ impl World {
     pub fn outputs(&self, run: &Run) -> Map<String, Value> {
         self.outputs.get(&run.id).cloned().unwrap_or_default()
     }
-}
-
-fn zone_of(environment: Option<Environment>) -> TimeZone {
-    environment.and_then(|environment| zone(&environment.time_zone).ok()).unwrap_or(TimeZone::UTC)
 }
 
 /// Adds to the output of a *send card* step what became of the card since.

@@ -65,5 +65,5 @@ async fn fail_in(tx: &mut Tx, token: &Token) -> Result<()> {
     let outcome = || Outcome::Failed("the step could not be executed".to_owned());
     let outcomes = outcomes.map(|token| Settled::new(tx, token, outcome(), None)).collect();
     let round = settle::Round { runs: &runs, requests: &requests, graphs: &HashMap::new() };
-    settle::write_in(tx, env, round, outcomes).await
+    settle::write_in(tx, env, round, outcomes, Vec::new()).await
 }

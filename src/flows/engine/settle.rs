@@ -69,6 +69,12 @@ pub(super) struct Round<'a> {
     pub graphs: &'a HashMap<BatchId, Arc<Graph>>,
 }
 
+impl<'a> Round<'a> {
+    pub fn of(world: &'a World) -> Round<'a> {
+        Round { runs: &world.runs, requests: &world.requests, graphs: &world.graphs }
+    }
+}
+
 /// How a run has changed in this round.
 struct Tally {
     open: i32,
@@ -122,27 +128,33 @@ struct Parked {
 
 /// Places the cards that were drawn, and writes what became of the steps and of runs that have rows.
 pub(super) async fn advance_in(tx: &mut Tx, env: EnvId, world: &World, advance: Advance) -> Result<()> {
-    advance.delivery.place_in(tx, env).await?;
-    let round = Round { runs: &world.runs, requests: &world.requests, graphs: &world.graphs };
-    write_in(tx, env, round, advance.settled).await
+    let events = advance.delivery.place_in(tx, env).await?;
+    write_in(tx, env, Round::of(world), advance.settled, events).await
 }
 
-/// Writes the outcomes of a round, and the runs that it changed.
-pub(super) async fn write_in(tx: &mut Tx, env: EnvId, round: Round<'_>, outcomes: Vec<Settled>) -> Result<()> {
-    let changes = write_steps_in(tx, env, round, outcomes).await?;
+/// Writes the outcomes of a round with the events of what came before them, and the runs that it changed.
+pub(super) async fn write_in(
+    tx: &mut Tx,
+    env: EnvId,
+    round: Round<'_>,
+    outcomes: Vec<Settled>,
+    events: Vec<NewEvent>,
+) -> Result<()> {
+    let changes = write_steps_in(tx, env, round, outcomes, events).await?;
     update_runs_in(tx, env, &changes).await
 }
 
-/// Writes the outcomes of a round, and gives the runs that it changed. A run's `end` counts after the run's other steps
+/// Writes the outcomes of a round with the events of what came before them, and gives the runs that it changed. A run's `end` counts after the run's other steps
 /// of the same round.
 pub(super) async fn write_steps_in(
     tx: &mut Tx,
     env: EnvId,
     round: Round<'_>,
     outcomes: Vec<Settled>,
+    events: Vec<NewEvent>,
 ) -> Result<Vec<Change>> {
     let mut tallies: HashMap<RunId, Tally> = HashMap::new();
-    let mut columns = Columns::default();
+    let mut columns = Columns { events, ..Columns::default() };
     for settled in outcomes {
         let Some(run) = round.runs.get(&settled.token.run_id) else { continue };
         let tally =

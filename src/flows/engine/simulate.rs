@@ -22,7 +22,7 @@ use crate::app::App;
 use crate::cards::deliver::{self, Order};
 use crate::cards::variable;
 use crate::cards::version as templates;
-use crate::clock::{Time, zone};
+use crate::clock::Time;
 use crate::customers::profile::{self, Customer};
 use crate::error::{Error, Result};
 use crate::events::TriggerSource;
@@ -111,17 +111,16 @@ struct Stage {
 impl Stage {
     async fn load(conn: &AsyncPgConnection, env: EnvId, scenario: &Scenario) -> Result<Stage> {
         let flow = flow::find(conn, env, scenario.flow).await?.ok_or_else(|| Error::not_found("action flow"))?;
-        let (row, customer, environment) = tokio::try_join!(
+        let (row, customer, zone) = tokio::try_join!(
             version::find(conn, env, flow.id, flow.current_version()),
             profile::find_by_user_id(conn, env, &scenario.user_id),
-            environment::find(conn, env),
+            environment::zone(conn, env),
         )?;
         let graph = Graph::parse(&row.ok_or_else(|| Error::internal("a flow lost a version"))?.definition)?;
         let named: Vec<TemplateId> = graph.templates().into_iter().map(|(template, _)| template).collect();
         let templates = if named.is_empty() { Vec::new() } else { templates::drafts(conn, env, &named).await? };
-        let zone = environment.and_then(|environment| zone(&environment.time_zone).ok());
         let customer = customer.ok_or_else(|| Error::not_found("customer").at("/userId"))?;
-        Ok(Stage { flow, graph, customer, zone: zone.unwrap_or(TimeZone::UTC), templates })
+        Ok(Stage { flow, graph, customer, zone, templates })
     }
 }
 

@@ -1,24 +1,22 @@
 //! The rows of a start request, by whole columns.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use diesel::prelude::*;
-use diesel::sql_query;
 use diesel::sql_types::{Array, Bool, Integer, Jsonb, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::{QueryableByName, sql_query};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde_json::{Map, Value};
 
 use super::launch::Launch;
 use super::{Item, Mode, Part};
 use crate::clock::Time;
-use crate::db::schema::batches;
 use crate::db::{Prepared, Tx};
 use crate::error::Result;
-use crate::events::{EventContext, NewEvent, record_in};
+use crate::events::{EventContext, NewEvent};
 use crate::flows::context;
 use crate::flows::engine::load::{Batch, Requests, Start};
 use crate::flows::run::Run;
-use crate::ids::{CustomerId, EnvId, RunId};
+use crate::ids::{BatchId, CustomerId, EnvId, RunId};
 use crate::realtime::{Announcement, Work};
 
 #[derive(QueryableByName)]
@@ -54,7 +52,6 @@ pub(super) async fn invocations_in(
     .bind::<Array<SqlUuid>, _>(runs.iter().map(|run| run.customer_id).collect::<Vec<_>>())
     .bind::<Array<SqlUuid>, _>(runs.iter().map(|run| run.id).collect::<Vec<_>>());
     let begun: Vec<Begun> = Prepared(query).load(&mut tx.conn()).await?;
-    metrics::counter!("cardwire_flow_runs_total", "state" => "started").increment(begun.len() as u64);
     Ok(begun.into_iter().map(|begun| begun.run_id).collect())
 }
 
@@ -89,6 +86,7 @@ pub(super) async fn runs_in(tx: &mut Tx, env: EnvId, launch: &Launch, runs: &[Ru
     .bind::<Array<Nullable<Jsonb>>, _>(runs.iter().map(|run| run.variables.as_ref()).collect::<Vec<_>>())
     .bind::<Array<Nullable<Timestamptz>>, _>(runs.iter().map(|run| run.finished_at).collect::<Vec<_>>());
     Prepared(query).execute(&mut tx.conn()).await?;
+    metrics::counter!("cardwire_flow_runs_total", "state" => "started").increment(runs.len() as u64);
     Ok(())
 }
 
@@ -101,31 +99,32 @@ pub(super) struct Given<'a> {
     pub begun: &'a [(Run, usize)],
 }
 
-/// Keeps what the runs share, and records that they began. A request that began nothing leaves no trace.
-pub(super) async fn requests_in(tx: &mut Tx, env: EnvId, launch: &Launch, given: Given<'_>) -> Result<Requests> {
+/// Keeps what the runs share. A request that began nothing leaves no trace.
+pub(super) async fn requests_in(tx: &mut Tx, env: EnvId, launch: &Launch, given: &Given<'_>) -> Result<Requests> {
     if given.begun.is_empty() {
         return Ok(Requests::default());
     }
     let requests = given.requests(launch, tx.now());
-    batches_in(tx, env, launch, requests.batches.values()).await?;
+    batches_in(tx, env, launch, &requests.batches).await?;
     starts_in(tx, env, given.begun, &requests).await?;
-    let events: Vec<NewEvent> = given
-        .begun
-        .iter()
-        .map(|(run, place)| {
-            let mut event = NewEvent::new("action-flow-started", run.customer_id, &run.user_id);
-            let address = given.parts[given.items[*place].part].address;
-            event.context = address.map(|ip| EventContext { ip: Some(ip.to_string()), ..EventContext::default() });
-            event.platform = requests.platform(run);
-            event
-        })
-        .collect();
-    record_in(tx, env, &events).await?;
     tx.announce(Announcement::Wake(Work::Flows));
     Ok(requests)
 }
 
 impl Given<'_> {
+    /// What tells that the runs began.
+    pub fn events(&self, tx: &Tx, requests: &Requests) -> Vec<NewEvent> {
+        let event = |(run, place): &(Run, usize)| {
+            let mut event = NewEvent::new("action-flow-started", run.customer_id, &run.user_id);
+            let address = self.parts[self.items[*place].part].address;
+            event.id = Some(tx.id());
+            event.context = address.map(|ip| EventContext { ip: Some(ip.to_string()), ..EventContext::default() });
+            event.platform = requests.platform(run);
+            event
+        };
+        self.begun.iter().map(event).collect()
+    }
+
     /// What the runs share, as they will find it again.
     fn requests(&self, launch: &Launch, now: Time) -> Requests {
         let mut requests = Requests::default();
@@ -146,23 +145,25 @@ impl Given<'_> {
     }
 }
 
-async fn batches_in(tx: &Tx, env: EnvId, launch: &Launch, kept: impl Iterator<Item = &Batch>) -> Result<()> {
-    let rows = kept.map(|batch| {
-        (
-            batches::environment_id.eq(env),
-            batches::id.eq(batch.id),
-            batches::flow_id.eq(batch.flow_id),
-            batches::flow_version.eq(batch.flow_version),
-            batches::is_test.eq(launch.caller.mode == Mode::Test),
-            batches::source.eq(&batch.source),
-            batches::trigger_id.eq(launch.trigger),
-            batches::templates.eq(&batch.templates),
-            batches::definition.eq(&batch.definition),
-            batches::accepted_at.eq(batch.accepted_at),
-        )
-    });
-    let rows: Vec<_> = rows.collect();
-    diesel::insert_into(batches::table).values(rows).execute(&mut tx.conn()).await?;
+/// Keeps what the runs of each request share. Requests that are started together differ in nothing but their id.
+async fn batches_in(tx: &Tx, env: EnvId, launch: &Launch, kept: &HashMap<BatchId, Batch>) -> Result<()> {
+    let Some(batch) = kept.values().next() else { return Ok(()) };
+    let query = sql_query(
+        "INSERT INTO batches (environment_id, flow_id, flow_version, is_test, source, trigger_id, templates, definition,
+                              accepted_at, id)
+         SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, UNNEST($10::uuid[])",
+    )
+    .bind::<SqlUuid, _>(env)
+    .bind::<SqlUuid, _>(batch.flow_id)
+    .bind::<Integer, _>(batch.flow_version)
+    .bind::<Bool, _>(launch.caller.mode == Mode::Test)
+    .bind::<Text, _>(&batch.source)
+    .bind::<Nullable<SqlUuid>, _>(launch.trigger)
+    .bind::<Jsonb, _>(&batch.templates)
+    .bind::<Nullable<Jsonb>, _>(batch.definition.as_ref())
+    .bind::<Timestamptz, _>(batch.accepted_at)
+    .bind::<Array<SqlUuid>, _>(kept.keys().collect::<Vec<_>>());
+    Prepared(query).execute(&mut tx.conn()).await?;
     Ok(())
 }
 

@@ -1,8 +1,10 @@
 //! Definitions: drafts, versions, publication, cloning, archiving, deletion; and runs that are stopped.
 
+use diesel_async::RunQueryDsl;
 use serde_json::{Value, json};
 
 use super::stage::{Stage, content, counts, entry, offer, send, wait};
+use crate::support::until_async;
 
 const FLOW: &str = "query($id: ID!) { flow(id: $id) { status publishedVersion draftVersion revision definition } }";
 
@@ -156,4 +158,47 @@ async fn rest_lists_changes_and_publishes_flows() {
     let published = client.call(&stage.workbench, "POST", &stage.path(&id, "publish"), Value::Null).await;
     assert_eq!(published.data(), json!({ "version": 1 }));
     assert_eq!(stage.events().await, counts(&[]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_beginning_while_its_flow_is_stopped_is_not_overlooked() {
+    let stage = Stage::set().await;
+    let archive = "mutation($id: ID!) { archiveFlow(input: { flowId: $id, cancelRuns: true }) { flow { id } } }";
+    let publish = "mutation($id: ID!) { publishFlow(input: { flowId: $id, runsInProgress: CANCEL }) { version } }";
+    let delete = "mutation($id: ID!) { deleteFlow(id: $id) { id } }";
+    let edit = "mutation($id: ID!, $definition: JSONObject!) {
+        updateFlow(input: { id: $id, definition: $definition }) { flow { id } } }";
+    let waits = async |kind: &str| {
+        let waiting = format!(
+            "SELECT count(*)::text AS value FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database
+             WHERE datname = current_database() AND NOT granted AND locktype = '{kind}'"
+        );
+        stage.column(&waiting).await != ["0"]
+    };
+    for (stop, error, state) in
+        [(archive, Value::Null, "cancelled"), (publish, Value::Null, "cancelled"), (delete, json!("in_use"), "running")]
+    {
+        let steps = |duration: &str| json!({ "steps": [wait("rest", "start", duration)] });
+        let id = stage.flow(steps("P1D")).await;
+        stage.graphql(edit, json!({ "id": id, "definition": steps("P2D") })).await;
+        let holder = stage.test.app.read().await.unwrap();
+        for statement in ["BEGIN", "LOCK TABLE invocations IN SHARE ROW EXCLUSIVE MODE"] {
+            diesel::sql_query(statement).execute(&mut &*holder).await.unwrap();
+        }
+        let starting = stage.start(&id, json!([entry(&id, &json!("a"))]));
+        let stopping = async {
+            until_async("the start is held up", async || waits("relation").await).await;
+            stage.test.client.graphql(&stage.owner, stop, json!({ "id": id })).await.json()
+        };
+        let releasing = async {
+            until_async("who stops the flow waits for the start", async || waits("advisory").await).await;
+            diesel::sql_query("COMMIT").execute(&mut &*holder).await.unwrap();
+        };
+        let (started, stopped, ()) = tokio::join!(starting, stopping, releasing);
+        assert_eq!(started, ["accepted 1 0 0 0"]);
+        assert_eq!(stopped["errors"][0]["extensions"]["code"], error, "{stopped}");
+        stage.test.settle().await;
+        let runs = format!("SELECT status AS value FROM runs WHERE invocation = '{id}'");
+        assert_eq!(stage.column(&runs).await, [state], "{stop}");
+    }
 }
