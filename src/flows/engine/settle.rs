@@ -172,8 +172,7 @@ pub(super) async fn write_steps_in(
         columns.events.push(event(&round, &round.runs[&change.run], name, properties));
         metrics::counter!("cardwire_flow_runs_total", "state" => change.status.word()).increment(1);
     }
-    columns.write_tokens_in(tx, env).await?;
-    columns.write_history_in(tx, env).await?;
+    tokio::try_join!(columns.write_tokens_in(tx, env), columns.write_history_in(tx, env))?;
     let ended: Vec<RunId> = tallies.iter().filter(|(_, tally)| tally.ended).map(|(run, _)| *run).collect();
     if !ended.is_empty() {
         drop_tokens_in(tx, env, &ended).await?;

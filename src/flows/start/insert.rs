@@ -105,8 +105,7 @@ pub(super) async fn requests_in(tx: &mut Tx, env: EnvId, launch: &Launch, given:
         return Ok(Requests::default());
     }
     let requests = given.requests(launch, tx.now());
-    batches_in(tx, env, launch, &requests.batches).await?;
-    starts_in(tx, env, given.begun, &requests).await?;
+    tokio::try_join!(batches_in(tx, env, launch, &requests.batches), starts_in(tx, env, given.begun, &requests))?;
     tx.announce(Announcement::Wake(Work::Flows));
     Ok(requests)
 }
