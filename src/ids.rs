@@ -24,6 +24,12 @@ pub trait Id: Copy + Send + Sync + 'static {
     fn from_uuid(uuid: Uuid) -> Self;
     fn uuid(self) -> Uuid;
 
+    /// When an id was made that sorts by that.
+    fn made_at(self) -> Time {
+        let millis = self.uuid().as_u64_pair().0 >> 16;
+        Time::from_millisecond(millis.cast_signed())
+    }
+
     /// Reads a TypeID. A wrong prefix or shape is answered like an unknown id.
     fn parse(text: &str) -> Result<Self> {
         let id: TypeSafeId<DynamicType> = text.parse().map_err(|_| Error::not_found(Self::NOUN))?;
@@ -266,6 +272,7 @@ mod tests {
         };
         let made: Vec<CardId> = (0..100_000).map(make).collect();
         assert!(made.is_sorted());
+        assert_eq!(made[0].made_at(), Time::from_millisecond(7));
     }
 
     #[test]

@@ -16,10 +16,10 @@ const TASKS: usize = 16;
 pub async fn run(subject: &Subject, report: &mut Report) {
     report.section(
         "`POST /start`: flows accepted per second",
-        "16 connections for 6 s, every flow for another new customer. An answered flow is durable: customer, permanent \
-         idempotency key, start, run, token and `action-flow-started` event are committed. The flow engine sends the cards at \
-         the same time on the same two cores. The peer is pgbench, which commits the same rows to tables of the same \
-         form with 16 clients and prepared statements, and does nothing else.",
+        "16 connections for 6 s, every flow for another new customer, its one step a card. An answered flow is durable and \
+         done: customer, permanent idempotency key, start, run, card, feed and events are committed. The peer is pgbench, \
+         which commits the same rows to tables of the same form with 16 clients and prepared statements, and does nothing \
+         else.",
     );
     let token = subject.token("events").await;
     for (size, name) in [(1, "one flow per request"), (100, "100 flows per request")] {
@@ -27,7 +27,7 @@ pub async fn run(subject: &Subject, report: &mut Report) {
         report.row(&format!("Cardwire, {name}"), &ours.0);
         report.row(&format!("Cardwire, {name}, latency"), &ours.1);
         subject.quiet("SELECT count(*) FROM cards").await;
-        match pgbench(subject, size) {
+        match pgbench(subject, size).await {
             Some(theirs) => {
                 report.row(&format!("pgbench, {name}"), format!("{theirs:.0} flows/s"));
                 report.row(&format!("ratio, {name}"), format!("{:.0} %", 100.0 * ours.2 / theirs));
@@ -67,18 +67,19 @@ async fn accepted(subject: &Subject, token: &str, size: u64) -> (String, String,
 }
 
 /// The same rows by pgbench; flows per second.
-fn pgbench(subject: &Subject, size: u64) -> Option<f64> {
+async fn pgbench(subject: &Subject, size: u64) -> Option<f64> {
     let bin = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/postgres-bin")).output().ok()?;
     let bin = String::from_utf8(bin.stdout).ok()?;
     let pgbench = std::path::Path::new(bin.trim()).join("pgbench");
     let script = std::env::temp_dir().join("cardwire-pgbench.sql");
-    fs::write(&script, peer_script(size)).ok()?;
     let (host, _) = subject.database();
     let prepare = Command::new("psql")
-        .args(["-q", "-h", &host, "-U", "cardwire", "-d", "cardwire", "-c", PEER_TABLES])
+        .args(["-q", "-h", &host, "-U", "cardwire", "-d", "cardwire", "-c", &peer_tables()])
         .status()
         .ok()?;
     assert!(prepare.success(), "the peer's tables cannot be made");
+    assert_eq!(subject.count("SELECT count(*) FROM peer.cards_of_one").await, 1, "a start to copy");
+    fs::write(&script, peer_script(subject, size).await).ok()?;
     let output = Command::new(pgbench)
         .args(["-n", "-M", "prepared", "-c", "16", "-j", "2", "-T", "6", "-h", &host, "-U", "cardwire", "-f"])
         .arg(&script)
@@ -91,45 +92,61 @@ fn pgbench(subject: &Subject, size: u64) -> Option<f64> {
     Some(per_second * size as f64)
 }
 
-/// Tables of the same form and indexes as those that a start writes to.
-const PEER_TABLES: &str = "
-DROP SCHEMA IF EXISTS peer CASCADE; CREATE SCHEMA peer;
-CREATE TABLE peer.customers (LIKE public.customers INCLUDING ALL);
-CREATE TABLE peer.invocations (LIKE public.invocations INCLUDING ALL);
-CREATE TABLE peer.runs (LIKE public.runs INCLUDING ALL);
-CREATE TABLE peer.starts (LIKE public.starts INCLUDING ALL);
-CREATE TABLE peer.tokens (LIKE public.tokens INCLUDING ALL);
-CREATE TABLE peer.events (LIKE public.events INCLUDING ALL);
-CREATE TABLE peer.sample AS SELECT 1 AS one;
-CREATE TABLE peer.customer AS SELECT * FROM public.customers LIMIT 1;
-CREATE TABLE peer.invocation AS SELECT * FROM public.invocations LIMIT 1;
-CREATE TABLE peer.run AS SELECT * FROM public.runs LIMIT 1;
-CREATE TABLE peer.start AS SELECT * FROM public.starts LIMIT 1;
-CREATE TABLE peer.token AS SELECT (jsonb_populate_record(NULL::public.tokens, jsonb_build_object(
-    'environment_id', environment_id, 'run_id', id, 'step_key', 'offer', 'status', 'ready', 'lane', 2,
-    'wake_at', started_at, 'attempts', 0))).* FROM public.runs LIMIT 1;
-CREATE TABLE peer.event AS SELECT * FROM public.events WHERE name = 'action-flow-started' LIMIT 1;";
+/// The tables that a start writes to, each with the column that is drawn anew for a copy of a row.
+const PEERS: [(&str, &str); 9] = [
+    ("customers", "id"),
+    ("invocations", "customer_id"),
+    ("starts", "lifecycle_id"),
+    ("runs", "id"),
+    ("run_steps", "run_id"),
+    ("cards", "run_id"),
+    ("events", "id"),
+    ("feed_heads", "customer_id"),
+    ("feed_changes", "customer_id"),
+];
 
-/// One transaction with the rows of `size` starts: a copy of a real row each, with fresh keys.
-fn peer_script(size: u64) -> String {
-    let mut script = String::from("BEGIN;\n");
-    let fresh = [
-        ("customers", "customer", "id, user_id", "gen_random_uuid(), gen_random_uuid()::text"),
-        ("invocations", "invocation", "customer_id, invocation_id", "gen_random_uuid(), gen_random_uuid()::text"),
-        ("runs", "run", "id", "gen_random_uuid()"),
-        ("starts", "start", "lifecycle_id", "gen_random_uuid()"),
-        ("tokens", "token", "run_id", "gen_random_uuid()"),
-        ("events", "event", "id", "gen_random_uuid()"),
-    ];
-    for (table, source, columns, values) in fresh {
-        // hstore-free way to copy a row with other keys: through jsonb.
-        let keys: Vec<&str> = columns.split(", ").collect();
-        let values: Vec<&str> = values.split(", ").collect();
-        let pairs: Vec<String> = keys.iter().zip(&values).map(|(key, value)| format!("'{key}', {value}")).collect();
+/// Tables of the same form and indexes, and beside them the rows that one start has left.
+fn peer_tables() -> String {
+    let mut script = String::from(
+        "DROP SCHEMA IF EXISTS peer CASCADE; CREATE SCHEMA peer;
+         CREATE TABLE peer.one AS SELECT * FROM public.runs WHERE status = 'completed' LIMIT 1;",
+    );
+    for (table, _) in PEERS {
+        let of_run = match table {
+            "customers" => "id = one.customer_id",
+            "runs" => "id = one.id",
+            "starts" => "lifecycle_id = one.lifecycle_id",
+            "run_steps" | "cards" | "events" => "run_id = one.id",
+            _ => "customer_id = one.customer_id",
+        };
         script.push_str(&format!(
-            "INSERT INTO peer.{table} SELECT (jsonb_populate_record(source, jsonb_build_object({}))).* \
-             FROM peer.{source} source, generate_series(1, {size});\n",
-            pairs.join(", ")
+            "CREATE TABLE peer.{table} (LIKE public.{table} INCLUDING ALL EXCLUDING GENERATED);
+             CREATE TABLE peer.{table}_of_one AS
+                 SELECT of_one.* FROM public.{table} AS of_one, peer.one AS one WHERE of_one.{of_run};"
+        ));
+    }
+    script
+}
+
+/// One transaction with the rows of `size` starts: copies of real ones, with fresh keys.
+async fn peer_script(subject: &Subject, size: u64) -> String {
+    let mut script = String::from("BEGIN;\n");
+    for (table, key) in PEERS {
+        let columns = format!(
+            "SELECT attname::text FROM pg_attribute WHERE attrelid = 'peer.{table}'::regclass AND attnum > 0 ORDER BY attnum"
+        );
+        let columns: Vec<String> = subject.rows(&columns).await.iter().map(|row| row.get(0)).collect();
+        let fresh = |column: &String| match (table, column.as_str()) {
+            // A customer and a card have a second key.
+            ("customers", "user_id") => "gen_random_uuid()::text".to_owned(),
+            ("cards", "id") => "gen_random_uuid()".to_owned(),
+            (_, column) if column == key => "gen_random_uuid()".to_owned(),
+            (_, column) => column.to_owned(),
+        };
+        let values: Vec<String> = columns.iter().map(fresh).collect();
+        let values = values.join(", ");
+        script.push_str(&format!(
+            "INSERT INTO peer.{table} SELECT {values} FROM peer.{table}_of_one, generate_series(1, {size});\n"
         ));
     }
     script.push_str("COMMIT;\n");

@@ -48,10 +48,14 @@ const FEEDS: &str = "SET plan_cache_mode = force_generic_plan";
 /// Its statements say which days they ask. With few days one plan does for all, and days that are not asked are passed
 /// over when it is executed. With a year of them that plan takes fifty milliseconds and megabytes to make, and one that is
 /// made for the days that are asked opens no others. Left to itself Postgres makes the first to compare and then the
-/// second each time: a look was planned 0.8 ms and executed 0.04. They all go by an index, however small a new day is.
-const RECORD: &str = "SELECT set_config('enable_seqscan', 'off', false), set_config('plan_cache_mode',
-    CASE WHEN (SELECT count(*) FROM pg_inherits WHERE inhparent = to_regclass('events')) > 30
-        THEN 'force_custom_plan' ELSE 'force_generic_plan' END, false)";
+/// second each time: a look was planned 0.8 ms and executed 0.04.
+///
+/// They go by the indexes that have their order, however small a day is when the plan is made; and nothing is compiled
+/// because a table without such an index looks costly then.
+const RECORD: &str = "SELECT set_config('enable_seqscan', 'off', false), set_config('enable_bitmapscan', 'off', false),
+    set_config('jit', 'off', false), set_config('plan_cache_mode',
+        CASE WHEN (SELECT count(*) FROM pg_inherits WHERE inhparent = to_regclass('events')) > 30
+            THEN 'force_custom_plan' ELSE 'force_generic_plan' END, false)";
 
 /// The connections of this process.
 #[derive(Clone)]
@@ -66,9 +70,9 @@ impl Pool {
     /// At most `size` connections, half as many that only read feeds, and a few that look at the record of events.
     pub fn new(url: &str, size: usize) -> Result<Pool> {
         Ok(Pool {
-            all: connections(url, size, ManagerConfig::default())?,
-            feeds: connections(url, size / 2, saying(FEEDS))?,
-            record: connections(url, (size / 4).clamp(2, 6), saying(RECORD))?,
+            all: connections(url, size, "")?,
+            feeds: connections(url, size / 2, FEEDS)?,
+            record: connections(url, (size / 4).clamp(2, 6), RECORD)?,
         })
     }
 
@@ -93,7 +97,6 @@ impl Pool {
     }
 }
 
-/// Connections on which something is said first.
 fn saying(first: &'static str) -> ManagerConfig<AsyncPgConnection> {
     let mut config = ManagerConfig::default();
     config.custom_setup = Box::new(move |url| {
@@ -118,20 +121,19 @@ fn grown_old(metrics: &Metrics) -> bool {
     doublings(metrics.created.elapsed()) > doublings(last)
 }
 
-fn connections(
-    url: &str,
-    size: usize,
-    mut config: ManagerConfig<AsyncPgConnection>,
-) -> Result<deadpool::Pool<AsyncPgConnection>> {
+/// Connections on which something is said first, and again when their plans are made anew: what is best may have changed.
+fn connections(url: &str, size: usize, first: &'static str) -> Result<deadpool::Pool<AsyncPgConnection>> {
+    let mut config = saying(first);
     config.recycling_method = RecyclingMethod::Fast;
     let manager = AsyncDieselConnectionManager::new_with_config(url, config);
     deadpool::Pool::builder(manager)
         .max_size(size)
-        .post_recycle(Hook::async_fn(|conn: &mut AsyncPgConnection, metrics| {
+        .post_recycle(Hook::async_fn(move |conn: &mut AsyncPgConnection, metrics| {
             let grown = grown_old(metrics);
             async move {
                 if grown {
-                    conn.batch_execute("DISCARD PLANS").await.map_err(|error| HookError::message(error.to_string()))?;
+                    let anew = format!("DISCARD PLANS; {first}");
+                    conn.batch_execute(&anew).await.map_err(|error| HookError::message(error.to_string()))?;
                 }
                 Ok(())
             }

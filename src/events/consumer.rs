@@ -209,7 +209,8 @@ impl<C: Consumer> Worker for Reader<C> {
             Some(_) => while self.consumer.pass(app, &mut place).await? {},
         }
         *self.held.lock() = Some(place);
-        if ahead.is_some_and(|ahead| ahead.waits()) {
+        // Some were not safe to pass yet, or lie behind the last that somebody wanted.
+        if ahead.is_some_and(|ahead| place.position.xid < ahead.newest) {
             tokio::time::sleep(MOMENT).await;
             return Ok(Progress::More);
         }
@@ -328,11 +329,6 @@ impl Ahead {
     /// Behind every event that is safe to pass.
     fn horizon(&self) -> Position {
         Position { xid: self.xmin - 1, event_id: EventId::from_uuid(Uuid::max()) }
-    }
-
-    /// Tells whether there are events beyond the horizon: a look a moment later may find that they are safe to pass.
-    fn waits(&self) -> bool {
-        self.newest >= self.xmin
     }
 }
 

@@ -9,6 +9,7 @@ use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde_json::Value;
+use uuid::Uuid;
 
 use super::graph::Graph;
 use super::{cancel, run, version};
@@ -252,27 +253,28 @@ pub(super) async fn find_locked(tx: &Tx, env: EnvId, id: FlowId) -> Result<Flow>
     flow.optional()?.ok_or_else(|| Error::not_found("action flow"))
 }
 
-/// Lets no one who [settles what becomes of the flow's runs](settle_in) pass until the transaction ends. Comes before what
-/// starts runs is read, so that none begins on what is over and is overlooked.
+/// Shares the gate of a flow with others who start it, until the transaction ends. Comes before the flow is read: whoever
+/// [closes the gate](close_gate_in) then waits for the runs that begin, and none begins on what is over by then.
 ///
 /// Not a lock of the row: a crowd that shares one never lets in whoever wants it alone.
-pub(super) async fn begin_in(tx: &Tx, id: FlowId) -> Result<()> {
-    let lock = sql_query("SELECT pg_advisory_xact_lock_shared($1)").bind::<BigInt, _>(gate(id));
+pub(super) async fn share_gate_in(tx: &Tx, env: EnvId, id: FlowId) -> Result<()> {
+    let lock = sql_query("SELECT pg_advisory_xact_lock_shared($1)").bind::<BigInt, _>(gate(env, id));
     Prepared(lock).execute(&mut tx.conn()).await?;
     Ok(())
 }
 
-/// Waits for starts of the flow that are under way, and holds off others until the transaction ends. Comes first in it.
-pub(super) async fn settle_in(tx: &Tx, id: FlowId) -> Result<()> {
-    let lock = sql_query("SELECT pg_advisory_xact_lock($1)").bind::<BigInt, _>(gate(id));
+/// Waits for starts of the flow that are under way, and holds off others until the transaction ends. Comes first in it,
+/// and the transaction is short.
+pub(super) async fn close_gate_in(tx: &Tx, env: EnvId, id: FlowId) -> Result<()> {
+    let lock = sql_query("SELECT pg_advisory_xact_lock($1)").bind::<BigInt, _>(gate(env, id));
     Prepared(lock).execute(&mut tx.conn()).await?;
     Ok(())
 }
 
-/// The random half of the id.
-fn gate(id: FlowId) -> i64 {
-    let (_, low) = id.uuid().as_u64_pair();
-    low.cast_signed()
+/// The gate of a flow, among the locks of the database. A flow that the environment does not have has another.
+fn gate(env: EnvId, id: FlowId) -> i64 {
+    let random = |uuid: Uuid| uuid.as_u64_pair().1;
+    (random(env.uuid()) ^ random(id.uuid()).rotate_left(1)).cast_signed()
 }
 
 /// Makes a flow with its first draft and its `api` trigger.
@@ -407,9 +409,9 @@ fn check_texts(description: Option<&str>, metadata: Option<&Value>, violations: 
 /// Retires a flow: nothing starts it any more. A flow that is archived already stays as it is.
 pub async fn archive(app: &App, access: &Access, id: FlowId, runs: RunsInProgress) -> Result<Flow> {
     access.require(Resource::ActionFlow, Level::Admin)?;
-    app.transact(async |tx| {
-        let env = access.env();
-        settle_in(tx, id).await?;
+    let env = access.env();
+    let flow = app.transact(async |tx| {
+        close_gate_in(tx, env, id).await?;
         let flow = find_locked(tx, env, id).await?;
         let flow = diesel::update(flows::table.find((env, id)))
             .set((
@@ -421,13 +423,15 @@ pub async fn archive(app: &App, access: &Access, id: FlowId, runs: RunsInProgres
             .get_result(&mut tx.conn())
             .await?;
         version::forget_templates_in(tx, env, id).await?;
-        if runs == RunsInProgress::Cancel {
-            cancel::stop_all_in(tx, env, id).await?;
-        }
         audit::record_in(tx, access, "action-flow.archive", id, &["status"]).await?;
         Ok(flow)
-    })
-    .await
+    });
+    let flow = flow.await?;
+    if runs == RunsInProgress::Cancel {
+        // Nothing begins any more, so nobody need wait at the gate while this goes on.
+        app.transact(async |tx| cancel::stop_all_in(tx, env, id).await).await?;
+    }
+    Ok(flow)
 }
 
 /// Copies definition, variables and triggers into a new flow with ids of its own. No trigger of the copy fires for
@@ -476,7 +480,7 @@ async fn copy_triggers_in(tx: &mut Tx, env: EnvId, flow: FlowId, originals: &[Tr
 pub async fn delete(app: &App, access: &Access, id: FlowId) -> Result<()> {
     access.require(Resource::ActionFlow, Level::Admin)?;
     app.transact(async |tx| {
-        settle_in(tx, id).await?;
+        close_gate_in(tx, access.env(), id).await?;
         let flow = find_locked(tx, access.env(), id).await?;
         if run::in_progress(tx.conn(), access.env(), flow.id).await? {
             return Err(Error::new(Code::InUse, "the flow has runs in progress"));

@@ -7,6 +7,7 @@
 //! is done at once, however many wait.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use diesel::prelude::*;
 use diesel::sql_query;
@@ -33,6 +34,10 @@ use crate::ids::{BatchId, EnvId, FlowId, Id, RunId, TaskId};
 
 /// Open runs that one transaction looks at.
 const RUNS: i64 = 500;
+
+/// The most by which a run of the version before is younger than its publication: the clocks of nodes are apart, and a
+/// publication has its time before it waits for starts that are under way.
+const CLOCKS: Duration = Duration::from_secs(60);
 
 /// What runs in progress do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -218,8 +223,9 @@ pub(super) async fn transfer_in(tx: &mut Tx, task: &Task) -> Result<TaskStatus> 
     .bind::<Nullable<SqlUuid>, _>(task.place)
     .bind::<BigInt, _>(RUNS);
     let open: Vec<Open> = Prepared(open).load(&mut tx.conn()).await?;
-    // The ids of runs and tasks grow with time: what is younger than the task began on the new version.
-    let mine = open.iter().map(|open| open.run_id).filter(|id| id.uuid() < task.id.uuid());
+    // Ids grow with time: what is younger began on the new version.
+    let last = task.created_at.plus(CLOCKS);
+    let mine = open.iter().map(|open| open.run_id).filter(|id| id.made_at() <= last);
     let mine: Vec<RunId> = mine.collect();
     let ended = mine.len() < usize::try_from(RUNS).unwrap_or(usize::MAX);
     let older: Vec<Run> = runs::table

@@ -135,7 +135,7 @@ pub async fn publish(app: &App, access: &Access, id: FlowId, followers: Follower
     access.require(Resource::ActionFlow, Level::Admin)?;
     app.transact(async |tx| {
         if followers != Followers::Stay {
-            flow::settle_in(tx, id).await?;
+            flow::close_gate_in(tx, access.env(), id).await?;
         }
         let (version, flow) = publish_in(tx, access.env(), id).await?;
         let task = transfer::follow_in(tx, access, id, version, followers).await?;

@@ -144,8 +144,8 @@ pub(super) async fn write_in(
     update_runs_in(tx, env, &changes).await
 }
 
-/// Writes the outcomes of a round with the events of what came before them, and gives the runs that it changed. A run's `end` counts after the run's other steps
-/// of the same round.
+/// Writes the outcomes of a round with the events of what came before them, and gives the runs that it changed. A run's
+/// `end` counts after the run's other steps of the same round.
 pub(super) async fn write_steps_in(
     tx: &mut Tx,
     env: EnvId,

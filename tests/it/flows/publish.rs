@@ -105,3 +105,19 @@ async fn many_runs_move_some_at_a_time_and_the_task_counts_them() {
     assert_eq!(done, expected);
     assert_eq!(stage.column("SELECT DISTINCT flow_version::text AS value FROM runs").await, ["2"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_of_a_node_whose_clock_goes_ahead_is_not_overlooked() {
+    let stage = Stage::set().await;
+    let flow = stage.flow(json!({ "steps": [wait("rest", "start", "PT10M")] })).await;
+    let ahead = Duration::from_secs(20);
+    stage.test.app.clock().advance(ahead);
+    stage.start(&flow, json!([entry("early", &json!("a"))])).await;
+    stage.test.app.clock().set_back(ahead);
+    stage.graphql(UPDATE, json!({ "id": flow, "definition": { "steps": [wait("rest", "start", "PT3H")] } })).await;
+    stage.graphql(PUBLISH, json!({ "id": flow, "how": "CANCEL" })).await;
+    stage.start(&flow, json!([entry("late", &json!("a"))])).await;
+    stage.test.settle().await;
+    let states = "SELECT invocation || ' ' || status AS value FROM runs ORDER BY 1";
+    assert_eq!(stage.column(states).await, ["early cancelled", "late running"]);
+}
