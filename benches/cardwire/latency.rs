@@ -26,7 +26,7 @@ pub async fn run(subject: &Subject, report: &mut Report) {
         "Each subscriber has a personal feed on a socket of its own. Cards are sent one at a time to random subscribers; \
          the time runs from the commit of the transaction that publishes the card, as Postgres notes it \
          (`track_commit_timestamp`, before the log is flushed to disk), to the moment the client on the same machine \
-         has the patch. \"Answer to patch\" runs from the answer of `/start` instead, so it includes the flow engine. \
+         has the patch. \"Answer to patch\" runs from the answer of `/start` instead, which comes after the commit. \
          Half load: flows for customers who do not listen, at half of the rate that was just measured. The floor is one \
          durable row written through a connection of its own under the same load, from its commit, noted in the same \
          way, to its answer.",
