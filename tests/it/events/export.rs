@@ -174,10 +174,6 @@ async fn what_commits_after_its_hour_was_written_is_in_the_next_files() {
     let scene = Scene::start().await;
     let world = &scene.world;
     world.send_card("order-17", CUSTOMER).await;
-    // Other tests have transactions on the same cluster: what was recorded is safe when those before it are over.
-    let safe = "SELECT (max(xid) < pg_snapshot_xmin(pg_current_snapshot())::text::bigint)::text AS value FROM events";
-    let older = async || until_async("older ones end", async || world.test.column(safe).await == ["true"]).await;
-    older().await;
     let url = world.test.app.config().database_url.clone().unwrap();
     let mut late = AsyncPgConnection::establish(url.expose()).await.unwrap();
     let (env, id) =
@@ -192,7 +188,9 @@ async fn what_commits_after_its_hour_was_written_is_in_the_next_files() {
     world.test.advance(110 * MINUTE).await;
     let first = scene.lines("2026-01-01T01").await;
     late.batch_execute("COMMIT").await.unwrap();
-    older().await;
+    // Other tests have transactions on the same cluster: what was late is safe when those before it are over.
+    let safe = "SELECT (max(xid) < pg_snapshot_xmin(pg_current_snapshot())::text::bigint)::text AS value FROM events";
+    until_async("older transactions end", async || world.test.column(safe).await == ["true"]).await;
     assert!(!first.is_empty());
     world.test.advance(60 * MINUTE).await;
     assert_eq!(scene.lines("2026-01-01T01").await, first, "what was written stays");
