@@ -10,8 +10,8 @@ use crate::subject::Subject;
 const RUNS_TOGETHER: i64 = 200;
 const CONNECTIONS: i64 = 2;
 
-/// A table, and how its rows belong to the runs `r`.
-const TABLES: &[(&str, &str)] = &[
+/// A table that a run leaves rows in, and how those `t` belong to the runs `r`.
+pub const TABLES: &[(&str, &str)] = &[
     ("customers", "t.environment_id = r.environment_id AND t.id = r.customer_id"),
     ("invocations", "t.environment_id = r.environment_id AND t.run_id = r.id"),
     ("starts", "t.environment_id = r.environment_id AND t.lifecycle_id = r.lifecycle_id"),

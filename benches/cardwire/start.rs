@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::floor::TABLES;
 use crate::load::drive;
 use crate::report::{Report, millis, percentile};
 use crate::subject::Subject;
@@ -92,37 +93,16 @@ async fn pgbench(subject: &Subject, size: u64) -> Option<f64> {
     Some(per_second * size as f64)
 }
 
-/// The tables that a start writes to, each with the column that is drawn anew for a copy of a row.
-const PEERS: [(&str, &str); 9] = [
-    ("customers", "id"),
-    ("invocations", "customer_id"),
-    ("starts", "lifecycle_id"),
-    ("runs", "id"),
-    ("run_steps", "run_id"),
-    ("cards", "run_id"),
-    ("events", "id"),
-    ("feed_heads", "customer_id"),
-    ("feed_changes", "customer_id"),
-];
-
 /// Tables of the same form and indexes, and beside them the rows that one start has left.
 fn peer_tables() -> String {
     let mut script = String::from(
         "DROP SCHEMA IF EXISTS peer CASCADE; CREATE SCHEMA peer;
          CREATE TABLE peer.one AS SELECT * FROM public.runs WHERE status = 'completed' LIMIT 1;",
     );
-    for (table, _) in PEERS {
-        let of_run = match table {
-            "customers" => "id = one.customer_id",
-            "runs" => "id = one.id",
-            "starts" => "lifecycle_id = one.lifecycle_id",
-            "run_steps" | "cards" | "events" => "run_id = one.id",
-            _ => "customer_id = one.customer_id",
-        };
+    for (table, rows) in TABLES {
         script.push_str(&format!(
             "CREATE TABLE peer.{table} (LIKE public.{table} INCLUDING ALL EXCLUDING GENERATED);
-             CREATE TABLE peer.{table}_of_one AS
-                 SELECT of_one.* FROM public.{table} AS of_one, peer.one AS one WHERE of_one.{of_run};"
+             CREATE TABLE peer.{table}_of_one AS SELECT t.* FROM peer.one r JOIN public.{table} t ON {rows};"
         ));
     }
     script
@@ -131,19 +111,12 @@ fn peer_tables() -> String {
 /// One transaction with the rows of `size` starts: copies of real ones, with fresh keys.
 async fn peer_script(subject: &Subject, size: u64) -> String {
     let mut script = String::from("BEGIN;\n");
-    for (table, key) in PEERS {
+    for (table, _) in TABLES {
         let columns = format!(
             "SELECT attname::text FROM pg_attribute WHERE attrelid = 'peer.{table}'::regclass AND attnum > 0 ORDER BY attnum"
         );
         let columns: Vec<String> = subject.rows(&columns).await.iter().map(|row| row.get(0)).collect();
-        let fresh = |column: &String| match (table, column.as_str()) {
-            // A customer and a card have a second key.
-            ("customers", "user_id") => "gen_random_uuid()::text".to_owned(),
-            ("cards", "id") => "gen_random_uuid()".to_owned(),
-            (_, column) if column == key => "gen_random_uuid()".to_owned(),
-            (_, column) => column.to_owned(),
-        };
-        let values: Vec<String> = columns.iter().map(fresh).collect();
+        let values: Vec<&str> = columns.iter().map(|column| fresh(table, column).unwrap_or(column)).collect();
         let values = values.join(", ");
         script.push_str(&format!(
             "INSERT INTO peer.{table} SELECT {values} FROM peer.{table}_of_one, generate_series(1, {size});\n"
@@ -151,4 +124,16 @@ async fn peer_script(subject: &Subject, size: u64) -> String {
     }
     script.push_str("COMMIT;\n");
     script
+}
+
+/// What makes a copy of a row another: the columns that are unique in their table.
+fn fresh(table: &str, column: &str) -> Option<&'static str> {
+    match (table, column) {
+        ("customers", "user_id") => Some("gen_random_uuid()::text"),
+        ("customers" | "runs" | "cards" | "events", "id")
+        | ("invocations" | "feed_heads" | "feed_changes", "customer_id")
+        | ("starts", "lifecycle_id")
+        | ("run_steps" | "cards", "run_id") => Some("gen_random_uuid()"),
+        _ => None,
+    }
 }
