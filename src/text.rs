@@ -1,6 +1,6 @@
 //! Rules for text that callers choose: names, ids, JSON depth.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 
@@ -13,6 +13,28 @@ pub const LONGEST_USER_ID: usize = 256;
 /// Writes a property name as one token of a JSON Pointer.
 pub fn pointer_token(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
+}
+
+/// Tells whether a text of the JSON holds U+0000, which Postgres keeps in none.
+pub fn holds_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(holds_nul),
+        Value::Object(fields) => names_or_values_hold_nul(fields),
+        _ => false,
+    }
+}
+
+fn names_or_values_hold_nul(fields: &Map<String, Value>) -> bool {
+    fields.iter().any(|(name, value)| name.contains('\0') || holds_nul(value))
+}
+
+/// Refuses an object in which a text holds U+0000.
+pub fn object_without_nul(fields: &Map<String, Value>, pointer: &str) -> Result<()> {
+    if names_or_values_hold_nul(fields) {
+        return Err(Error::invalid(pointer, "holds the character U+0000, which cannot be kept"));
+    }
+    Ok(())
 }
 
 /// Checks a customer's id as callers write it: 1–256 characters, none of them a control character.

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::fields::{Fields, join};
 use crate::cards::options::CardOptions;
 use crate::error::{Error, Result, Violation, Violations};
-use crate::text::{LONGEST_USER_ID, check_user_id};
+use crate::text::{LONGEST_USER_ID, check_user_id, object_without_nul};
 
 /// The most entries of one request.
 pub const ENTRIES: usize = 1_000;
@@ -165,11 +165,13 @@ impl Entry {
 impl Payload {
     fn read(fields: &Fields<'_>, violations: &mut Violations) -> Payload {
         let options = fields.value("cardOptions").unwrap_or(&Value::Null);
+        let written_options = options.as_object().cloned().unwrap_or_default();
+        violations.check(object_without_nul(&written_options, &fields.pointer("cardOptions")));
         Payload {
             card_options: violations
                 .check(CardOptions::parse(options, &fields.pointer("cardOptions")))
                 .unwrap_or_default(),
-            written_options: options.as_object().cloned().unwrap_or_default(),
+            written_options,
             variables: read_object(fields, "variables", VARIABLES_BYTES, violations),
             metadata: read_object(fields, "metadata", METADATA_BYTES, violations),
             notification_detail: read_object(fields, "notificationDetail", NOTIFICATION_DETAIL_BYTES, violations),
@@ -182,6 +184,7 @@ fn read_object(fields: &Fields<'_>, name: &str, bytes: usize, violations: &mut V
     if serde_json::to_string(object).map_or(usize::MAX, |text| text.len()) > bytes {
         violations.add(fields.pointer(name), format!("{name} may take at most {} KiB", bytes / 1024));
     }
+    violations.check(object_without_nul(object, &fields.pointer(name)));
     object.clone()
 }
 
@@ -260,6 +263,8 @@ mod tests {
             (target(json!({ "type": "user", "targetUserIds": ids })), &["/flows/0/target/targetUserIds"]),
             (user(&json!([])), &["/flows/0/payload"]),
             (user(&json!({ "variables": [] })), &["/flows/0/payload/variables"]),
+            (user(&json!({ "variables": { "a": ["\u{0}"] } })), &["/flows/0/payload/variables"]),
+            (user(&json!({ "metadata": { "\u{0}": 1 } })), &["/flows/0/payload/metadata"]),
             (user(&json!({ "variables": { "a": "x".repeat(VARIABLES_BYTES) } })), &["/flows/0/payload/variables"]),
             (user(&json!({ "metadata": { "a": "x".repeat(METADATA_BYTES) } })), &["/flows/0/payload/metadata"]),
             (

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Array, Jsonb, Uuid as SqlUuid};
+use diesel::sql_types::{Array, Json, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use serde_json::{Map, Value};
 
@@ -23,6 +23,7 @@ use crate::db::{Prepared, Tx};
 use crate::error::{Error, Result};
 use crate::flows::step::Action;
 use crate::ids::{EnvId, FlowId, RunId};
+use crate::text::object_without_nul;
 
 /// Runs of one transaction: each may change a feed, and a feed is locked until the commit.
 const BATCH: usize = 200;
@@ -54,6 +55,7 @@ pub async fn update_variables(
     if serde_json::to_string(given)?.len() > MOST_VARIABLES {
         return Err(Error::invalid("/variables", format!("take more than {} KiB", MOST_VARIABLES / 1024)));
     }
+    object_without_nul(given, "/variables")?;
     let ids = app.transact(async |tx| reach_in(tx, access, flow, chosen, user_id).await).await?;
     let mut revised = Revised::default();
     for ids in ids.chunks(BATCH) {
@@ -154,12 +156,12 @@ async fn write_in(tx: &mut Tx, env: EnvId, resolved: &[(RunId, Map<String, Value
     let (ids, values): (Vec<RunId>, Vec<Value>) =
         resolved.iter().map(|(id, variables)| (*id, Value::Object(variables.clone()))).unzip();
     let update = sql_query(
-        "UPDATE runs SET variables = new.variables FROM UNNEST($2::uuid[], $3::jsonb[]) AS new (id, variables)
+        "UPDATE runs SET variables = new.variables FROM UNNEST($2::uuid[], $3::json[]) AS new (id, variables)
          WHERE runs.environment_id = $1 AND runs.id = new.id",
     )
     .bind::<SqlUuid, _>(env)
     .bind::<Array<SqlUuid>, _>(ids)
-    .bind::<Array<Jsonb>, _>(values);
+    .bind::<Array<Json>, _>(values);
     Prepared(update).execute(&mut tx.conn()).await?;
     Ok(())
 }

@@ -273,7 +273,7 @@ fn parse(body: &[u8]) -> Result<Value> {
     let value: Value = serde_json::from_slice(body)
         .map_err(|error| invalid(format!("the body is not JSON: line {}, column {}", error.line(), error.column())))?;
     text::shallow(&value, "").map_err(|error| invalid(error.violations()[0].detail.clone()))?;
-    if target::holds_nul(&value) {
+    if text::holds_nul(&value) {
         return Err(invalid("the body contains the character U+0000".to_owned()));
     }
     Ok(value)

@@ -19,9 +19,6 @@ pub fn read(mapped: &Value) -> Result<StartRequest, Vec<Problem>> {
             Problem::new(&format!("/{}", crate::text::pointer_token(name)), format!("unknown property `{name}`"))
         })
         .collect();
-    if holds_nul(mapped) {
-        problems.push(Problem::new("", "the request contains the character U+0000"));
-    }
     let payload = json!({ "cardOptions": mapped["cardOptions"], "variables": mapped["variables"],
         "notificationDetail": mapped["notificationDetail"], "metadata": mapped["metadata"] });
     let target = json!({ "type": "user", "targetUserIds": mapped["targetUserIds"] });
@@ -31,16 +28,6 @@ pub fn read(mapped: &Value) -> Result<StartRequest, Vec<Problem>> {
         problems.extend(entry.faults.iter().chain(&entry.refused_ids).map(problem));
     }
     if problems.is_empty() { Ok(request) } else { Err(problems) }
-}
-
-/// Postgres keeps no such text.
-pub(super) fn holds_nul(value: &Value) -> bool {
-    match value {
-        Value::String(text) => text.contains('\0'),
-        Value::Array(items) => items.iter().any(holds_nul),
-        Value::Object(fields) => fields.iter().any(|(name, value)| name.contains('\0') || holds_nul(value)),
-        _ => false,
-    }
 }
 
 /// A mapped request has no `target` and no `payload` around its properties.
