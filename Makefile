@@ -14,7 +14,6 @@ test:
 # Measures, beside peers in the same run, and writes docs/benchmarks.md.
 bench:
 	scripts/setup
-	cargo build --release --benches --bins
 	scripts/bench
 
 # Licences and duplicate crates; needs cargo-deny.

@@ -48,8 +48,8 @@ impl Report {
     /// Writes docs/benchmarks.md.
     pub fn write(&self) {
         let head = format!(
-            "# Benchmarks\n\nWritten by `make bench`: release build, durable Postgres (fsync on), server, database, load and \
-             receiver all on one machine. Read them as ratios: each figure stands beside a peer or a floor from the same run.\n\n\
+            "# Benchmarks\n\nWritten by `make bench`: the build that is deployed (profile `dist`), durable Postgres (fsync on), server, \
+             database, load and receiver all on one machine. Read them as ratios: each figure stands beside a peer or a floor from the same run.\n\n\
              Machine: {} cores, {}. Cardwire {}.\n",
             std::thread::available_parallelism().map_or(0, usize::from),
             memory(),
