@@ -40,9 +40,10 @@ pub async fn rows_of_runs(subject: &Subject, customers: &str) -> f64 {
              WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''";
         let columns: String = client.query_one(written, &[table]).await.unwrap().get(0);
         let prepare = format!(
-            "CREATE TABLE floor.{table} (LIKE public.{table} INCLUDING ALL);
+            "{}
              CREATE TABLE floor.from_{table} AS SELECT r.part, t.* FROM floor.numbered r JOIN public.{table} t ON {rows};
-             CREATE INDEX ON floor.from_{table} (part); ANALYZE floor.from_{table}"
+             CREATE INDEX ON floor.from_{table} (part); ANALYZE floor.from_{table}",
+            alike("floor", table, "INCLUDING ALL")
         );
         client.batch_execute(&prepare).await.unwrap();
         let insert =
@@ -79,6 +80,19 @@ pub async fn rows_of_runs(subject: &Subject, customers: &str) -> f64 {
     let rate = runs as f64 / began.elapsed().as_secs_f64();
     client.batch_execute("DROP SCHEMA floor CASCADE").await.unwrap();
     rate
+}
+
+/// Makes a table in another schema that has the form of one of ours and is sampled as that is.
+pub fn alike(schema: &str, table: &str, including: &str) -> String {
+    format!(
+        "CREATE TABLE {schema}.{table} (LIKE public.{table} {including});
+         DO $$ BEGIN
+             EXECUTE (SELECT coalesce('ALTER TABLE {schema}.{table} '
+                     || string_agg(format('ALTER COLUMN %I SET STATISTICS %s', attname, attstattarget), ', '), 'SELECT')
+                 FROM pg_attribute WHERE attrelid = 'public.{table}'::regclass AND attnum > 0 AND NOT attisdropped
+                     AND attstattarget >= 0);
+         END $$;"
+    )
 }
 
 /// A connection, and what drives it until it is dropped.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::floor::TABLES;
+use crate::floor::{TABLES, alike};
 use crate::load::drive;
 use crate::report::{Report, millis, percentile};
 use crate::subject::Subject;
@@ -100,9 +100,9 @@ fn peer_tables() -> String {
          CREATE TABLE peer.one AS SELECT * FROM public.runs WHERE status = 'completed' LIMIT 1;",
     );
     for (table, rows) in TABLES {
+        script.push_str(&alike("peer", table, "INCLUDING ALL EXCLUDING GENERATED"));
         script.push_str(&format!(
-            "CREATE TABLE peer.{table} (LIKE public.{table} INCLUDING ALL EXCLUDING GENERATED);
-             CREATE TABLE peer.{table}_of_one AS SELECT t.* FROM peer.one r JOIN public.{table} t ON {rows};"
+            "CREATE TABLE peer.{table}_of_one AS SELECT t.* FROM peer.one r JOIN public.{table} t ON {rows};"
         ));
     }
     script

@@ -78,7 +78,6 @@ struct Drawn {
 impl Delivery {
     /// Draws the card of an order, and gives its id and status. The error is the message of its `card-error`.
     pub fn draw(&mut self, tx: &Tx, env: EnvId, order: Order<'_>) -> Result<(CardId, Status), String> {
-        let refusal = refusal(&order);
         let event = tx.id();
         match assemble(tx, env, order) {
             Ok(card) => {
@@ -86,9 +85,9 @@ impl Delivery {
                 self.cards.push(Drawn { card, event });
                 Ok(drawn)
             }
-            Err(message) => {
-                self.errors.push(refusal.event(event, &message));
-                Err(message)
+            Err(refusal) => {
+                self.errors.push(refusal.event(event));
+                Err(refusal.message)
             }
         }
     }
@@ -105,9 +104,8 @@ impl Delivery {
         events.extend(cards.iter().map(|drawn| drawn.created(streams.remove(&drawn.card.id).unwrap_or_default())));
         let active = || drawn.iter().filter(|card| card.status == Status::Active);
         let published: BTreeSet<CustomerId> = active().map(|card| card.customer_id).collect();
-        let changes = active()
-            .map(|card| FeedChange { customer: card.customer_id, card: card.id, op: Op::Publish, before: Value::Null })
-            .collect();
+        let changes =
+            active().map(|card| FeedChange { customer: card.customer_id, card: card.id, op: Op::Publish }).collect();
         activity::note_cards_in(tx, env, published.into_iter().collect(), CardActivity::Published).await?;
         let versions = feed_change::advance_in(tx, env, changes).await?;
         for Drawn { card, .. } in cards.iter_mut().filter(|drawn| drawn.card.status == Status::Active) {
@@ -118,13 +116,20 @@ impl Delivery {
     }
 }
 
-/// Renders the card of an order. The error is the message of its `card-error`.
-fn assemble(tx: &Tx, env: EnvId, order: Order<'_>) -> Result<CardInstance, String> {
+/// Renders the card of an order.
+fn assemble<'a>(tx: &Tx, env: EnvId, order: Order<'a>) -> Result<CardInstance, Box<Refusal<'a>>> {
     let Order { customer, pinned, variables, context, options, send_notifications, origin, step_key } = order;
     let now = tx.now();
-    refuse_expired(&options, now)?;
     let content = &pinned.content;
-    let (variables, rendered) = draw(customer, pinned, &variables, context)?;
+    let send_notifications = send_notifications.unwrap_or(content.notification().send);
+    let drawn = refuse_expired(&options, now).and_then(|()| draw(customer, pinned, &variables, context));
+    let (variables, rendered) = match drawn {
+        Ok(drawn) => drawn,
+        Err(message) => {
+            return Err(Box::new(Refusal { customer, pinned, options, send_notifications, origin, message }));
+        }
+    };
+    let (definition, runtime_variables) = rendered.into_parts();
     let status = if options.embargo.is_some() { Status::Embargoed } else { Status::Active };
     let active = (status == Status::Active).then_some(now);
     Ok(CardInstance {
@@ -135,7 +140,7 @@ fn assemble(tx: &Tx, env: EnvId, order: Order<'_>) -> Result<CardInstance, Strin
         template_id: pinned.template,
         template_name: pinned.name.clone(),
         template_version: pinned.version,
-        send_notifications: send_notifications.unwrap_or(content.notification().send),
+        send_notifications,
         lifecycle_id: origin.lifecycle,
         flow_id: origin.flow,
         flow_version: origin.flow_version,
@@ -156,8 +161,8 @@ fn assemble(tx: &Tx, env: EnvId, order: Order<'_>) -> Result<CardInstance, Strin
         active_since: active,
         closed_at: None,
         snooze_interval: content.delivery().snooze_interval.clone(),
-        definition: rendered.definition(),
-        runtime_variables: rendered.runtime_variables,
+        definition,
+        runtime_variables,
         variables: Value::Object(variables),
         detail: origin.detail,
         metadata: origin.metadata,
@@ -210,45 +215,47 @@ fn word(source: TriggerSource) -> String {
     serde_json::to_value(source).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
-/// What a `card-error` says of an order, kept while the order is used up.
-struct Refusal(NewEvent);
-
-fn refusal(order: &Order<'_>) -> Refusal {
-    let Order { customer, pinned, origin, options, .. } = order;
-    let send = order.send_notifications.unwrap_or(pinned.content.notification().send);
-    let mut event = NewEvent::new("card-error", customer.id, customer.user_id.clone());
-    event.card = Some(CardContext {
-        card_instance_id: None,
-        card_instance_status: None,
-        previous_status: None,
-        card_template_id: pinned.template,
-        card_template_name: pinned.name.clone(),
-        card_template_version: pinned.version,
-        card_template_settings: json!({"sendNotifications": send}),
-        published_at: None,
-    });
-    event.platform = Some(PlatformContext {
-        lifecycle_id: Some(origin.lifecycle),
-        target_stream_ids: options.stream_ids.clone(),
-        target_platforms: Some(options.platforms.iter().map(ToString::to_string).collect()),
-        flow_instance_id: Some(origin.run),
-        flow_invocation_id: Some(origin.invocation.clone()),
-        flow_config_id: Some(origin.flow),
-        flow_version: Some(origin.flow_version),
-        trigger_event_source: Some(origin.source),
-        is_test: origin.is_test,
-        event_detail: Some(origin.detail.clone()),
-        event_notification_detail: Some(origin.notification_detail.clone()),
-        payload_metadata: Some(origin.metadata.clone()),
-    });
-    Refusal(event)
+/// Why there is no card, and for what order.
+struct Refusal<'a> {
+    customer: &'a Customer,
+    pinned: &'a Pinned,
+    options: Options,
+    send_notifications: bool,
+    origin: Origin,
+    message: String,
 }
 
-impl Refusal {
-    fn event(self, id: EventId, message: &str) -> NewEvent {
-        let mut event = self.0;
+impl Refusal<'_> {
+    /// The `card-error`.
+    fn event(&self, id: EventId) -> NewEvent {
+        let Refusal { customer, pinned, options, send_notifications, origin, message } = self;
+        let mut event = NewEvent::new("card-error", customer.id, customer.user_id.clone());
         event.id = Some(id);
         event.properties = Some(json!({ "message": message }));
+        event.card = Some(CardContext {
+            card_instance_id: None,
+            card_instance_status: None,
+            previous_status: None,
+            card_template_id: pinned.template,
+            card_template_name: pinned.name.clone(),
+            card_template_version: pinned.version,
+            card_template_settings: json!({"sendNotifications": send_notifications}),
+            published_at: None,
+        });
+        event.platform = Some(PlatformContext {
+            lifecycle_id: Some(origin.lifecycle),
+            target_stream_ids: options.stream_ids.clone(),
+            target_platforms: Some(options.platforms.iter().map(ToString::to_string).collect()),
+            flow_instance_id: Some(origin.run),
+            flow_invocation_id: Some(origin.invocation.clone()),
+            flow_config_id: Some(origin.flow),
+            flow_version: Some(origin.flow_version),
+            trigger_event_source: Some(origin.source),
+            is_test: origin.is_test,
+            event_detail: Some(origin.detail.clone()),
+            event_notification_detail: Some(origin.notification_detail.clone()),
+            payload_metadata: Some(origin.metadata.clone()),
+        });
         event
     }
 }

@@ -31,7 +31,7 @@ pub(crate) async fn displayed_in(tx: &mut Tx, env: EnvId, customer: CustomerId, 
     let changes = unseen
         .iter()
         .filter(|card| card.status == Status::Active)
-        .map(|card| FeedChange { customer, card: card.id, op: Op::Displayed, before: card.before() })
+        .map(|card| FeedChange { customer, card: card.id, op: Op::Displayed })
         .collect();
     let version = feed_change::advance_in(tx, env, changes).await?.remove(&customer);
     let mut by_version: BTreeMap<i64, Vec<CardId>> = BTreeMap::new();

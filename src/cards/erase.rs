@@ -36,7 +36,7 @@ async fn erase_in(tx: &mut Tx, env: EnvId, customer: &Customer) -> Result<()> {
     let changes = locked
         .iter()
         .filter(|card| card.status == Status::Active)
-        .map(|card| FeedChange { customer: customer.id, card: card.id, op: Op::Delete, before: card.before() })
+        .map(|card| FeedChange { customer: customer.id, card: card.id, op: Op::Delete })
         .collect();
     feed_change::advance_in(tx, env, changes).await?;
     Ok(())

@@ -7,9 +7,8 @@
 use std::collections::{BTreeSet, HashMap};
 
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Jsonb, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use serde_json::Value;
 
 use crate::clock::Time;
 use crate::db::schema::feed_heads;
@@ -77,8 +76,6 @@ pub struct FeedChange {
     pub customer: CustomerId,
     pub card: CardId,
     pub op: Op,
-    /// [`super::instance::CardInstance::before`]; null for a card that was not there.
-    pub before: Value,
 }
 
 /// Where a customer's feed is.
@@ -136,25 +133,22 @@ async fn log_in(tx: &mut Tx, env: EnvId, changes: Vec<FeedChange>, versions: &Ha
     let mut numbers = Vec::with_capacity(changes.len());
     let mut cards = Vec::with_capacity(changes.len());
     let mut ops = Vec::with_capacity(changes.len());
-    let mut befores = Vec::with_capacity(changes.len());
     for change in changes {
         customers.push(change.customer);
         numbers.push(versions.get(&change.customer).copied().unwrap_or_default());
         cards.push(change.card);
         ops.push(change.op.word());
-        befores.push(change.before);
     }
     let log = diesel::sql_query(
-        "INSERT INTO feed_changes (environment_id, customer_id, version, card_id, op, before, created_at)
-         SELECT $1, UNNEST($3::uuid[]), UNNEST($4::bigint[]), UNNEST($5::uuid[]), UNNEST($6::text[]), UNNEST($7::jsonb[]), $2",
+        "INSERT INTO feed_changes (environment_id, customer_id, version, card_id, op, created_at)
+         SELECT $1, UNNEST($3::uuid[]), UNNEST($4::bigint[]), UNNEST($5::uuid[]), UNNEST($6::text[]), $2",
     )
     .bind::<SqlUuid, _>(env)
     .bind::<Timestamptz, Time>(tx.now())
     .bind::<Array<SqlUuid>, _>(customers)
     .bind::<Array<BigInt>, _>(numbers)
     .bind::<Array<SqlUuid>, _>(cards)
-    .bind::<Array<Text>, _>(ops)
-    .bind::<Array<Jsonb>, _>(befores);
+    .bind::<Array<Text>, _>(ops);
     Prepared(log).execute(&mut tx.conn()).await?;
     Ok(())
 }

@@ -69,18 +69,6 @@ pub struct CardInstance {
 }
 
 impl CardInstance {
-    /// What feeds need to know of a card as it was before a change: the parts that a change may touch.
-    pub fn before(&self) -> Value {
-        json!({
-            "status": self.status.word(),
-            "activeSince": self.active_since,
-            "unseen": self.unseen,
-            "feedVersion": self.feed_version,
-            "variables": self.variables,
-            "updatedAt": self.updated_at,
-        })
-    }
-
     /// Tells whether the card is shown in a stream, given the streams that curate its template now.
     /// The stream *All cards* shows every card; that is for the caller to know.
     pub fn shown_in(&self, stream: StreamId, curating: &[StreamId]) -> bool {

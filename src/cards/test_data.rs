@@ -136,7 +136,7 @@ async fn remove_cards_in(tx: &mut Tx, deletion: &Deletion) -> Result<i64> {
     let changes = locked
         .iter()
         .filter(|card| card.status == Status::Active)
-        .map(|card| FeedChange { customer: card.customer_id, card: card.id, op: Op::Delete, before: card.before() })
+        .map(|card| FeedChange { customer: card.customer_id, card: card.id, op: Op::Delete })
         .collect();
     feed_change::advance_in(tx, env, changes).await?;
     Ok(i64::try_from(locked.len()).unwrap_or(i64::MAX))

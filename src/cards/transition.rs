@@ -133,7 +133,7 @@ fn feed_change(transition: &Transition) -> Option<FeedChange> {
         (Status::Active, Status::Expired) => Op::Expire,
         _ => return None,
     };
-    Some(FeedChange { customer: card.customer_id, card: card.id, op, before: card.before() })
+    Some(FeedChange { customer: card.customer_id, card: card.id, op })
 }
 
 async fn note_activity_in(tx: &mut Tx, env: EnvId, transitions: &[Transition]) -> Result<()> {

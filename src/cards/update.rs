@@ -58,8 +58,7 @@ pub(crate) async fn update_in(tx: &mut Tx, env: EnvId, revisions: Vec<Revision<'
             Ok(row) => {
                 news.push(card.event("card-updated", card.status, streams));
                 if card.status == Status::Active {
-                    let change =
-                        FeedChange { customer: card.customer_id, card: card.id, op: Op::Update, before: card.before() };
+                    let change = FeedChange { customer: card.customer_id, card: card.id, op: Op::Update };
                     changes.push(change);
                 }
                 changed.push((card, row));
@@ -103,11 +102,12 @@ fn rendered(revision: &Revision<'_>) -> Result<Row> {
     let Revision { card, customer, pinned, variables, context } = revision;
     let variables = variable::resolve(pinned.content.variables(), variables, &customer.profile())?;
     let rendered = render::card(&pinned.content, &context.clone().with_variables(&variables))?;
+    let (definition, runtime_variables) = rendered.into_parts();
     Ok(Row {
         id: card.id.uuid(),
         feed_version: card.feed_version,
-        definition: rendered.definition(),
-        runtime_variables: rendered.runtime_variables,
+        definition,
+        runtime_variables,
         variables: Value::Object(variables),
     })
 }
@@ -119,8 +119,8 @@ async fn write_in(tx: &mut Tx, env: EnvId, rows: &[&Row]) -> Result<()> {
     let update = diesel::sql_query(
         "UPDATE cards SET definition = new.definition, runtime_variables = new.runtime_variables,
              variables = new.variables, feed_version = new.feed_version, updated_at = $2
-         FROM jsonb_to_recordset($3) AS new (id uuid, feed_version bigint, definition json, runtime_variables jsonb,
-             variables jsonb)
+         FROM jsonb_to_recordset($3) AS new (id uuid, feed_version bigint, definition json, runtime_variables json,
+             variables json)
          WHERE cards.environment_id = $1 AND cards.id = new.id",
     )
     .bind::<SqlUuid, _>(env)

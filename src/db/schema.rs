@@ -105,12 +105,12 @@ diesel::table! {
         closed_at -> Nullable<Timestamptz>,
         snooze_interval -> Nullable<Text>,
         definition -> Json,
-        runtime_variables -> Jsonb,
-        variables -> Jsonb,
-        detail -> Jsonb,
-        metadata -> Jsonb,
-        notification_detail -> Jsonb,
-        card_options -> Jsonb,
+        runtime_variables -> Json,
+        variables -> Json,
+        detail -> Json,
+        metadata -> Json,
+        notification_detail -> Json,
+        card_options -> Json,
         response -> Nullable<Jsonb>,
         button_name -> Nullable<Text>,
         unseen -> Bool,
@@ -314,7 +314,6 @@ diesel::table! {
         version -> Int8,
         card_id -> Uuid,
         op -> Text,
-        before -> Jsonb,
         created_at -> Timestamptz,
     }
 }
@@ -556,11 +555,11 @@ diesel::table! {
         step_key -> Text,
         step_type -> Text,
         status -> Text,
-        output -> Jsonb,
+        output -> Json,
         message -> Nullable<Text>,
         finished_at -> Timestamptz,
         path -> Nullable<Text>,
-        input -> Nullable<Jsonb>,
+        input -> Nullable<Json>,
         started_at -> Timestamptz,
         place -> Int2,
     }
@@ -582,7 +581,7 @@ diesel::table! {
         status -> Text,
         open_steps -> Int4,
         failed_steps -> Int4,
-        variables -> Nullable<Jsonb>,
+        variables -> Nullable<Json>,
         started_at -> Timestamptz,
         finished_at -> Nullable<Timestamptz>,
     }
@@ -652,8 +651,8 @@ diesel::table! {
         lifecycle_id -> Uuid,
         batch_id -> Uuid,
         invocation -> Text,
-        payload -> Jsonb,
-        variables -> Jsonb,
+        payload -> Json,
+        variables -> Json,
     }
 }
 

@@ -318,12 +318,12 @@ pub(crate) async fn record_in(tx: &mut Tx, env: EnvId, events: &[NewEvent]) -> R
 
 /// The events turned by columns, as UNNEST wants them.
 #[derive(Default)]
-struct Columns {
+struct Columns<'a> {
     ids: Vec<EventId>,
-    names: Vec<String>,
+    names: Vec<&'a str>,
     customs: Vec<bool>,
     customers: Vec<Option<CustomerId>>,
-    end_users: Vec<Option<String>>,
+    end_users: Vec<Option<&'a str>>,
     occurred: Vec<Time>,
     tests: Vec<bool>,
     templates: Vec<Option<TemplateId>>,
@@ -333,14 +333,16 @@ struct Columns {
     payloads: Vec<String>,
 }
 
-impl Columns {
-    fn add(&mut self, event: &NewEvent, id: EventId, timestamp: Time) -> Result<()> {
+impl<'a> Columns<'a> {
+    fn add(&mut self, event: &'a NewEvent, id: EventId, timestamp: Time) -> Result<()> {
+        let (customer, end_user_id) =
+            event.end_user.as_ref().map(|user| (user.customer, user.user_id.as_str())).unzip();
         let envelope = Envelope {
             id,
             event_type: event.custom.then_some("custom"),
             event_name: event.custom.then_some(&event.name),
             analytics_event: (!event.custom).then_some(&event.name),
-            end_user_id: event.end_user.as_ref().map(|user| user.user_id.as_str()),
+            end_user_id,
             timestamp,
             card_context: &event.card,
             event_context: &event.context,
@@ -351,11 +353,10 @@ impl Columns {
         };
         self.payloads.push(serde_json::to_string(&envelope)?);
         self.ids.push(id);
-        self.names.push(event.name.to_string());
+        self.names.push(&event.name);
         self.customs.push(event.custom);
-        let (customer, user_id) = event.end_user.as_ref().map(|user| (user.customer, user.user_id.clone())).unzip();
         self.customers.push(customer);
-        self.end_users.push(user_id);
+        self.end_users.push(end_user_id);
         self.occurred.push(timestamp);
         self.tests.push(event.platform.as_ref().is_some_and(|platform| platform.is_test));
         self.templates.push(event.card.as_ref().map(|card| card.card_template_id));

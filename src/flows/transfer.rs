@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Array, BigInt, Integer, Jsonb, Nullable, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Integer, Json, Jsonb, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde_json::{Map, Value, json};
 
@@ -305,14 +305,14 @@ async fn move_in(tx: &mut Tx, env: EnvId, to: Target, older: Vec<Run>, tally: &m
     Prepared(keep).execute(&mut tx.conn()).await?;
     let follow = sql_query(
         "UPDATE runs SET batch_id = moved.batch_id, flow_version = $2, variables = moved.variables
-         FROM UNNEST($3::uuid[], $4::uuid[], $5::jsonb[]) AS moved (id, batch_id, variables)
+         FROM UNNEST($3::uuid[], $4::uuid[], $5::json[]) AS moved (id, batch_id, variables)
          WHERE runs.environment_id = $1 AND runs.id = moved.id",
     )
     .bind::<SqlUuid, _>(env)
     .bind::<Integer, _>(to.version)
     .bind::<Array<SqlUuid>, _>(moved)
     .bind::<Array<SqlUuid>, _>(batches)
-    .bind::<Array<Jsonb>, _>(variables);
+    .bind::<Array<Json>, _>(variables);
     Prepared(follow).execute(&mut tx.conn()).await?;
     Ok(())
 }

@@ -40,6 +40,10 @@ async fn days_are_made_ahead_and_dropped_when_their_time_is_past() {
     test.advance(std::time::Duration::from_secs(5 * 24 * 3600)).await;
     assert!(!has("20251231").await && !has("20260104").await, "changes are kept for a day");
     assert!(has("20260105").await && has("20260113").await);
+    let sampled = "SELECT DISTINCT concat_ws(' ', attname, attstattarget) AS value FROM pg_attribute
+        JOIN pg_inherits ON attrelid IN (inhrelid, inhparent) AND inhparent = 'events'::regclass
+        WHERE attname IN ('name', 'payload') ORDER BY 1";
+    assert_eq!(test.column(sampled).await, ["name 20", "payload 0"], "every day as its table says");
 }
 
 #[tokio::test(flavor = "multi_thread")]

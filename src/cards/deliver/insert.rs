@@ -1,8 +1,6 @@
 //! The rows of new cards, by whole columns.
 
-use diesel::sql_types::{
-    Array, BigInt, Bool, Integer, Json, Jsonb, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid,
-};
+use diesel::sql_types::{Array, BigInt, Bool, Integer, Json, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 
 use super::Drawn;
@@ -62,12 +60,12 @@ async fn insert(tx: &Tx, env: EnvId, fresh: &[Drawn]) -> Result<()> {
         .bind::<Array<Nullable<Timestamptz>>, _>(column(fresh, |card| card.active_since))
         .bind::<Array<Nullable<Text>>, _>(column(fresh, |card| card.snooze_interval.as_deref()))
         .bind::<Array<Json>, _>(column(fresh, |card| &card.definition))
-        .bind::<Array<Jsonb>, _>(column(fresh, |card| &card.runtime_variables))
-        .bind::<Array<Jsonb>, _>(column(fresh, |card| &card.variables))
-        .bind::<Array<Jsonb>, _>(column(fresh, |card| &card.detail))
-        .bind::<Array<Jsonb>, _>(column(fresh, |card| &card.metadata))
-        .bind::<Array<Jsonb>, _>(column(fresh, |card| &card.notification_detail))
-        .bind::<Array<Jsonb>, _>(column(fresh, |card| &card.card_options))
+        .bind::<Array<Json>, _>(column(fresh, |card| &card.runtime_variables))
+        .bind::<Array<Json>, _>(column(fresh, |card| &card.variables))
+        .bind::<Array<Json>, _>(column(fresh, |card| &card.detail))
+        .bind::<Array<Json>, _>(column(fresh, |card| &card.metadata))
+        .bind::<Array<Json>, _>(column(fresh, |card| &card.notification_detail))
+        .bind::<Array<Json>, _>(column(fresh, |card| &card.card_options))
         .bind::<Array<BigInt>, _>(column(fresh, |card| card.feed_version));
     Prepared(insert).execute(&mut tx.conn()).await?;
     Ok(())
@@ -85,5 +83,5 @@ const INSERT: &str = "
         UNNEST($18::text[]), UNNEST($19::smallint[]), string_to_array(UNNEST($20::text[]), ',')::uuid[],
         string_to_array(UNNEST($21::text[]), ','), UNNEST($22::timestamptz[]), UNNEST($23::timestamptz[]),
         UNNEST($24::timestamptz[]), UNNEST($25::timestamptz[]), UNNEST($26::text[]), UNNEST($27::json[]),
-        UNNEST($28::jsonb[]), UNNEST($29::jsonb[]), UNNEST($30::jsonb[]), UNNEST($31::jsonb[]), UNNEST($32::jsonb[]),
-        UNNEST($33::jsonb[]), UNNEST($34::bigint[])";
+        UNNEST($28::json[]), UNNEST($29::json[]), UNNEST($30::json[]), UNNEST($31::json[]), UNNEST($32::json[]),
+        UNNEST($33::json[]), UNNEST($34::bigint[])";

@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{
-    Array, BigInt, Bool, Integer, Json, Jsonb, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid,
-};
+use diesel::sql_types::{Array, BigInt, Bool, Integer, Json, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde_json::Value;
 
@@ -149,11 +147,11 @@ type CardColumns = (
     Bool,
     BigInt,
     Nullable<Json>,
-    Nullable<Jsonb>,
-    Nullable<Jsonb>,
-    Nullable<Jsonb>,
-    Nullable<Jsonb>,
-    Nullable<Jsonb>,
+    Nullable<Json>,
+    Nullable<Json>,
+    Nullable<Json>,
+    Nullable<Json>,
+    Nullable<Json>,
 );
 
 /// Without a filter the limit is the database's, beyond which it gives only what the client holds; with one, every card

@@ -19,9 +19,12 @@ pub struct Rendered {
 }
 
 impl Rendered {
-    /// `{topCard, subviews, actions}`, as cards keep it.
-    pub fn definition(&self) -> Value {
-        json!({ "topCard": self.top_card, "subviews": self.subviews, "actions": self.actions })
+    /// `{topCard, subviews, actions}`, as cards keep it, and the variables that the app resolves.
+    pub fn into_parts(self) -> (Value, Value) {
+        // Not `json!`, which would write every part anew.
+        let parts = [("topCard", self.top_card), ("subviews", self.subviews), ("actions", self.actions)];
+        let definition = parts.into_iter().map(|(name, part)| (name.to_owned(), part)).collect();
+        (Value::Object(definition), self.runtime_variables)
     }
 }
 

@@ -11,7 +11,7 @@ use super::advance::{Advance, Room};
 use super::claim::Token;
 use super::load::{Requests, World};
 use super::onward;
-use super::settle::{self, Outcome, Round, Settled};
+use super::settle::{self, Outcome, Past, Round, Settled};
 use crate::cards::version::Pinned;
 use crate::customers::profile::Customer;
 use crate::db::Tx;
@@ -77,7 +77,8 @@ pub(in crate::flows) async fn enter_in(
     }
     onward::go_on(tx, env, &mut world, &mut advance)?;
     events.extend(advance.delivery.place_in(tx, env).await?);
-    for change in settle::write_steps_in(tx, env, Round::of(&world), advance.settled, events).await? {
+    let round = Round { past: Past::Nothing, ..Round::of(&world) };
+    for change in settle::write_steps_in(tx, env, round, advance.settled, events).await? {
         if let Some(run) = world.runs.get_mut(&change.run) {
             run.finished_at = change.finished_at(tx.now());
             (run.status, run.open_steps, run.failed_steps) = (change.status, change.open_steps, change.failed_steps);

@@ -64,6 +64,6 @@ async fn fail_in(tx: &mut Tx, token: &Token) -> Result<()> {
     let outcomes = tokens.into_iter().filter(|token| runs.contains_key(&token.run_id));
     let outcome = || Outcome::Failed("the step could not be executed".to_owned());
     let outcomes = outcomes.map(|token| Settled::new(tx, token, outcome(), None)).collect();
-    let round = settle::Round { runs: &runs, requests: &requests, graphs: &HashMap::new() };
+    let round = settle::Round { runs: &runs, requests: &requests, graphs: &HashMap::new(), past: settle::Past::Steps };
     settle::write_in(tx, env, round, outcomes, Vec::new()).await
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use diesel::sql_query;
-use diesel::sql_types::{Array, Integer, Jsonb, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, Integer, Json, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use serde_json::{Map, Value, json};
 
@@ -67,11 +67,21 @@ pub(super) struct Round<'a> {
     pub runs: &'a HashMap<RunId, Run>,
     pub requests: &'a Requests,
     pub graphs: &'a HashMap<BatchId, Arc<Graph>>,
+    pub past: Past,
+}
+
+/// What the runs may have behind them.
+#[derive(Clone, Copy)]
+pub(super) enum Past {
+    /// They begin in this transaction.
+    Nothing,
+    /// A run that was moved to another version may come by a step again.
+    Steps,
 }
 
 impl<'a> Round<'a> {
     pub fn of(world: &'a World) -> Round<'a> {
-        Round { runs: &world.runs, requests: &world.requests, graphs: &world.graphs }
+        Round { runs: &world.runs, requests: &world.requests, graphs: &world.graphs, past: Past::Steps }
     }
 }
 
@@ -172,7 +182,7 @@ pub(super) async fn write_steps_in(
         columns.events.push(event(&round, &round.runs[&change.run], name, properties));
         metrics::counter!("cardwire_flow_runs_total", "state" => change.status.word()).increment(1);
     }
-    tokio::try_join!(columns.write_tokens_in(tx, env), columns.write_history_in(tx, env))?;
+    tokio::try_join!(columns.write_tokens_in(tx, env), columns.write_history_in(tx, env, round.past))?;
     let ended: Vec<RunId> = tallies.iter().filter(|(_, tally)| tally.ended).map(|(run, _)| *run).collect();
     if !ended.is_empty() {
         drop_tokens_in(tx, env, &ended).await?;
@@ -210,6 +220,19 @@ impl Change {
     pub fn finished_at(&self, now: Time) -> Option<Time> {
         (self.status != RunStatus::Running).then_some(now)
     }
+}
+
+macro_rules! insert_steps {
+    ($conflict:literal) => {
+        concat!(
+            "INSERT INTO run_steps (environment_id, run_id, step_key, step_type, status, output, message, path, input,
+                                    started_at, finished_at, place)
+             SELECT $1, UNNEST($3::uuid[]), UNNEST($4::text[]), UNNEST($5::text[]), UNNEST($6::text[]), UNNEST($7::json[]),
+                    UNNEST($8::text[]), UNNEST($9::text[]), UNNEST($10::json[]), UNNEST($11::timestamptz[]), $2,
+                    UNNEST($12::smallint[]) ",
+            $conflict
+        )
+    };
 }
 
 impl Columns {
@@ -338,32 +361,31 @@ impl Columns {
         Ok(())
     }
 
-    async fn write_history_in(&self, tx: &Tx, env: EnvId) -> Result<()> {
+    async fn write_history_in(&self, tx: &Tx, env: EnvId, past: Past) -> Result<()> {
         if self.finished.is_empty() {
             return Ok(());
         }
         let column = |part: fn(&Finished) -> &str| self.finished.iter().map(part).collect::<Vec<_>>();
-        let query = sql_query(
-            "INSERT INTO run_steps (environment_id, run_id, step_key, step_type, status, output, message, path, input,
-                                    started_at, finished_at, place)
-             SELECT $1, UNNEST($3::uuid[]), UNNEST($4::text[]), UNNEST($5::text[]), UNNEST($6::text[]), UNNEST($7::jsonb[]),
-                    UNNEST($8::text[]), UNNEST($9::text[]), UNNEST($10::jsonb[]), UNNEST($11::timestamptz[]), $2,
-                    UNNEST($12::smallint[])
-             ON CONFLICT (environment_id, run_id, step_key) DO UPDATE
-             SET step_type = excluded.step_type, status = excluded.status, output = excluded.output,
-                 message = excluded.message, path = excluded.path, input = excluded.input,
-                 started_at = excluded.started_at, finished_at = excluded.finished_at, place = excluded.place",
-        )
+        // Looking for a step that is there costs half of an insert.
+        let query = sql_query(match past {
+            Past::Nothing => insert_steps!(""),
+            Past::Steps => insert_steps!(
+                "ON CONFLICT (environment_id, run_id, step_key) DO UPDATE
+                 SET step_type = excluded.step_type, status = excluded.status, output = excluded.output,
+                     message = excluded.message, path = excluded.path, input = excluded.input,
+                     started_at = excluded.started_at, finished_at = excluded.finished_at, place = excluded.place"
+            ),
+        })
         .bind::<SqlUuid, _>(env)
         .bind::<Timestamptz, _>(tx.now())
         .bind::<Array<SqlUuid>, _>(self.finished.iter().map(|step| step.run).collect::<Vec<_>>())
         .bind::<Array<Text>, _>(column(|step| &step.key))
         .bind::<Array<Text>, _>(column(|step| step.kind))
         .bind::<Array<Text>, _>(column(|step| step.status))
-        .bind::<Array<Jsonb>, _>(self.finished.iter().map(|step| step.output.clone()).collect::<Vec<_>>())
+        .bind::<Array<Json>, _>(self.finished.iter().map(|step| &step.output).collect::<Vec<_>>())
         .bind::<Array<Nullable<Text>>, _>(self.finished.iter().map(|step| step.message.as_deref()).collect::<Vec<_>>())
         .bind::<Array<Nullable<Text>>, _>(self.finished.iter().map(|step| step.path.as_deref()).collect::<Vec<_>>())
-        .bind::<Array<Nullable<Jsonb>>, _>(self.finished.iter().map(|step| step.input.clone()).collect::<Vec<_>>())
+        .bind::<Array<Nullable<Json>>, _>(self.finished.iter().map(|step| step.input.as_ref()).collect::<Vec<_>>())
         .bind::<Array<Timestamptz>, _>(
             self.finished.iter().map(|step| step.reached_at.unwrap_or(tx.now())).collect::<Vec<_>>(),
         )

@@ -445,7 +445,7 @@ impl Act {
             Ok((_, rendered)) => {
                 let status = if options.embargo.is_some() { "embargoed" } else { "active" };
                 let platforms: Vec<String> = options.platforms.iter().map(ToString::to_string).collect();
-                let mut card = rendered.definition();
+                let (mut card, _) = rendered.into_parts();
                 card["priority"] = Value::from(options.priority);
                 card["streamIds"] = json!(options.stream_ids);
                 card["targetPlatforms"] = json!(platforms);

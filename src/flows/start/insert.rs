@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use diesel::sql_types::{Array, Bool, Integer, Jsonb, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, Bool, Integer, Json, Jsonb, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel::{QueryableByName, sql_query};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde_json::{Map, Value};
@@ -66,7 +66,7 @@ pub(super) async fn runs_in(tx: &mut Tx, env: EnvId, launch: &Launch, runs: &[Ru
                            finished_at)
          SELECT $1, $2, $3, $4, $5, UNNEST($6::uuid[]), UNNEST($7::uuid[]), UNNEST($8::uuid[]), UNNEST($9::uuid[]),
                 UNNEST($10::text[]), UNNEST($11::text[]), UNNEST($12::int2[]), UNNEST($13::text[]), UNNEST($14::int4[]),
-                UNNEST($15::int4[]), UNNEST($16::jsonb[]), UNNEST($17::timestamptz[])",
+                UNNEST($15::int4[]), UNNEST($16::json[]), UNNEST($17::timestamptz[])",
     )
     .bind::<SqlUuid, _>(env)
     .bind::<SqlUuid, _>(launch.flow.id)
@@ -83,7 +83,7 @@ pub(super) async fn runs_in(tx: &mut Tx, env: EnvId, launch: &Launch, runs: &[Ru
     .bind::<Array<Text>, _>(runs.iter().map(|run| run.status.word()).collect::<Vec<_>>())
     .bind::<Array<Integer>, _>(runs.iter().map(|run| run.open_steps).collect::<Vec<_>>())
     .bind::<Array<Integer>, _>(runs.iter().map(|run| run.failed_steps).collect::<Vec<_>>())
-    .bind::<Array<Nullable<Jsonb>>, _>(runs.iter().map(|run| run.variables.as_ref()).collect::<Vec<_>>())
+    .bind::<Array<Nullable<Json>>, _>(runs.iter().map(|run| run.variables.as_ref()).collect::<Vec<_>>())
     .bind::<Array<Nullable<Timestamptz>>, _>(runs.iter().map(|run| run.finished_at).collect::<Vec<_>>());
     Prepared(query).execute(&mut tx.conn()).await?;
     metrics::counter!("cardwire_flow_runs_total", "state" => "started").increment(runs.len() as u64);
@@ -174,14 +174,14 @@ async fn starts_in(tx: &Tx, env: EnvId, begun: &[(Run, usize)], requests: &Reque
     let starts = first.iter().map(|run| requests.start(run)).collect::<Result<Vec<_>>>()?;
     let query = sql_query(
         "INSERT INTO starts (environment_id, batch_id, lifecycle_id, invocation, payload, variables)
-         SELECT $1, UNNEST($2::uuid[]), UNNEST($3::uuid[]), UNNEST($4::text[]), UNNEST($5::jsonb[]), UNNEST($6::jsonb[])",
+         SELECT $1, UNNEST($2::uuid[]), UNNEST($3::uuid[]), UNNEST($4::text[]), UNNEST($5::json[]), UNNEST($6::json[])",
     )
     .bind::<SqlUuid, _>(env)
     .bind::<Array<SqlUuid>, _>(first.iter().map(|run| run.batch_id).collect::<Vec<_>>())
     .bind::<Array<SqlUuid>, _>(first.iter().map(|run| run.lifecycle_id).collect::<Vec<_>>())
     .bind::<Array<Text>, _>(first.iter().map(|run| run.invocation.as_str()).collect::<Vec<_>>())
-    .bind::<Array<Jsonb>, _>(starts.iter().map(|start| &start.payload).collect::<Vec<_>>())
-    .bind::<Array<Jsonb>, _>(starts.iter().map(|start| &start.variables).collect::<Vec<_>>());
+    .bind::<Array<Json>, _>(starts.iter().map(|start| &start.payload).collect::<Vec<_>>())
+    .bind::<Array<Json>, _>(starts.iter().map(|start| &start.variables).collect::<Vec<_>>());
     Prepared(query).execute(&mut tx.conn()).await?;
     Ok(())
 }

@@ -41,7 +41,7 @@ pub(super) struct Launch {
 impl Launch {
     /// Fixes the versions. An archived flow is answered like an unknown one.
     pub async fn load(tx: &Tx, env: EnvId, id: FlowId, caller: Caller) -> Result<Launch> {
-        flow::share_gate_in(tx, env, id).await?;
+        tokio::try_join!(tx.keep_plans(), flow::share_gate_in(tx, env, id))?;
         let (found, zone) = tokio::try_join!(find(tx.conn(), env, id, caller.mode), environment::zone(tx.conn(), env))?;
         let found = found.filter(|found| found.flow.status != State::Archived);
         let Found { flow, version, api } = found.ok_or_else(|| Error::not_found("action flow"))?;

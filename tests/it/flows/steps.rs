@@ -50,7 +50,7 @@ async fn start(world: &World, flow: &str, invocation: &str, user: &str) {
 /// `key path output` of each finished step, without the ids in outputs.
 async fn history(world: &World) -> Vec<String> {
     let query = "SELECT step_key || ' ' || status || ' ' || COALESCE(path, '-') || ' ' || COALESCE(message, '')
-            || (output - 'cardInstanceId' - 'eventId' - 'notificationId')::text AS value
+            || (output::jsonb - 'cardInstanceId' - 'eventId' - 'notificationId')::text AS value
         FROM run_steps ORDER BY finished_at, step_key";
     world.test.column(query).await
 }
@@ -297,7 +297,7 @@ async fn profiles_change_cards_go_and_notifications_are_recorded() {
     let push = "SELECT title || '|' || body || '|' || detail || '|' || cardinality(container_ids) || '|' || (card_id IS NOT NULL)
         AS value FROM notifications";
     assert_eq!(world.test.column(push).await, ["Hi Ana|City 12|{\"amount\": 12}|1|true"]);
-    let input = "SELECT input::text AS value FROM run_steps WHERE step_key = 'profile'";
+    let input = "SELECT input::jsonb::text AS value FROM run_steps WHERE step_key = 'profile'";
     assert_eq!(
         world.test.column(input).await,
         ["{\"profile\": {\"city\": \"City 12\", \"name\": \"Ana\", \"email\": null}}"]
@@ -315,7 +315,7 @@ async fn a_card_takes_the_options_of_its_step() {
         || to_char(expires_at AT TIME ZONE 'UTC', 'DD HH24') || ' ' || target_platforms::text || ' ' || send_notifications AS value
         FROM cards";
     assert_eq!(world.test.column(options).await, ["2 1 01 20 03 00 {Web} true"]);
-    let input = "SELECT input::text AS value FROM run_steps";
+    let input = "SELECT input::jsonb::text AS value FROM run_steps";
     assert_eq!(world.test.column(input).await, ["{\"variables\": {\"amount\": 12}}"]);
 }
 

@@ -67,7 +67,7 @@ async fn runs(world: &World, flow: &str) -> Vec<String> {
     let rows = world
         .test
         .column(&format!(
-            "SELECT user_id || ' ' || is_test || ' ' || hops || ' ' || coalesce(runs.variables, starts.variables)::text AS value
+            "SELECT user_id || ' ' || is_test || ' ' || hops || ' ' || coalesce(runs.variables, starts.variables)::jsonb::text AS value
              FROM runs JOIN starts USING (environment_id, lifecycle_id) WHERE flow_id = '{uuid}' ORDER BY runs.id"
         ))
         .await;

@@ -98,7 +98,7 @@ impl Stage {
     pub async fn runs(&self) -> Vec<String> {
         self.world.test.settle().await;
         let query =
-            "SELECT user_id || ' ' || is_test || ' ' || coalesce(runs.variables, starts.variables)::text AS value
+            "SELECT user_id || ' ' || is_test || ' ' || coalesce(runs.variables, starts.variables)::jsonb::text AS value
             FROM runs JOIN starts USING (environment_id, lifecycle_id) ORDER BY runs.id";
         self.world.test.column(query).await
     }
