@@ -2,9 +2,10 @@
 
 use std::collections::HashSet;
 
-use diesel_async::{AsyncPgConnection, TransactionManager};
+use diesel::sql_query;
+use diesel_async::{AsyncPgConnection, RunQueryDsl, TransactionManager};
 
-use super::Connection;
+use super::{Connection, Prepared};
 use crate::clock::Time;
 use crate::error::Result;
 use crate::ids::{Id, Ids};
@@ -71,6 +72,21 @@ impl Tx {
     /// A new id that sorts by the instant of this transaction.
     pub fn id<T: Id>(&self) -> T {
         self.ids.make(self.now)
+    }
+
+    /// Lets each statement keep one plan from here to the end of the transaction, whatever it is asked. For transactions
+    /// that ask by key.
+    ///
+    /// Left to itself Postgres plans some of them anew each time, because it expects more of an array that it cannot see:
+    /// longer than carrying them out takes. A plan that is kept goes by the keys however small a table is when it is made,
+    /// and nothing is compiled for it.
+    pub async fn keep_plans(&self) -> Result<()> {
+        let keep = sql_query(
+            "SELECT set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_seqscan', 'off', true),
+                    set_config('jit', 'off', true)",
+        );
+        Prepared(keep).execute(&mut self.conn()).await?;
+        Ok(())
     }
 
     /// Says something to whoever listens, after the commit. A hint: losing it must do no harm.
