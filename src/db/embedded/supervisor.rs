@@ -101,6 +101,8 @@ impl Launch {
             "autovacuum_naptime=5s".to_owned(),
             "random_page_cost=1.1".to_owned(),
             "max_wal_size=2GB".to_owned(),
+            // What is left to a checkpoint goes to the disk in one burst, and a commit behind it waits for a fifth of a second.
+            "backend_flush_after=512kB".to_owned(),
             "log_min_messages=warning".to_owned(),
         ];
         let mut arguments = vec!["-D".to_owned(), place.cluster.to_string_lossy().into_owned()];
