@@ -18,9 +18,8 @@ pub async fn run(subject: &Subject, report: &mut Report) {
     let token = subject.token("events").await;
     subject.start_flows(&token, &["export-sample".to_owned()]).await;
     subject.quiet("SELECT count(*) FROM events").await;
-    // Far enough back that no hour of the running server is touched, and not so far that events are kept no more.
-    let second =
-        subject.count("SELECT extract(epoch FROM date_trunc('hour', now() - interval '2 days'))::bigint").await;
+    // Far enough back that no hour of the running server is touched, and not so far that readers of events pass them over.
+    let second = subject.count("SELECT extract(epoch FROM date_trunc('hour', now() - interval '1 day'))::bigint").await;
     let hour = format!("to_timestamp({second})");
     subject.count(&format!("WITH made AS (SELECT ensure_partitions('events', {hour}, 1), ensure_partitions('export_chunks', {hour}, 1)) SELECT count(*) FROM made")).await;
     let filled = subject
