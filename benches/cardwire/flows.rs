@@ -35,7 +35,8 @@ pub async fn run(subject: &Subject, report: &mut Report) {
          transaction on two connections: it begins with the finished rows, and never deletes or changes one. Accepted are starts of a flow that \
          waits, from 16 connections; each is durable. Timers are rows of \
          waits that are not due; late are two thousand beside them that come due within a moment. A file has one customer and one variable in each row, and its flow only waits, so \
-         that the time is that of starting; two hundred taps are spread over half of it. The demo's webhook is disabled, so that no deliveries share the machine.",
+         that the time is that of starting; two hundred taps are spread over twenty seconds of it. The demo's webhook is \
+         disabled, so that no deliveries share the machine.",
     );
     switch_webhooks(subject, "disableWebhook").await;
     let bench = Bench::prepare(subject).await;

@@ -1,7 +1,7 @@
 //! What Cardwire does in a second, beside a peer or a floor in the same run. `make bench` writes docs/benchmarks.md.
 //!
-//! The server is the binary that is deployed (profile `dist`) in a process of its own, on its private durable cluster; the load comes from
-//! here. Both share the machine, and with it the database.
+//! The server is the binary that is deployed (profile `dist`) in a process of its own, on its private durable cluster; the
+//! load comes from here. Both share the machine, and with it the database.
 
 #![expect(
     clippy::unwrap_used,
